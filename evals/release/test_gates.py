@@ -1,0 +1,9 @@
+"""Release gates: one case a (gate, subject). They measure nothing and judge what the other cases measured. Budget: 1 CPU second."""
+
+import pytest
+
+
+@pytest.mark.gate
+def test_gate(verdict):
+    """Only PASS passes; FAIL, UNDECIDED, MISSING, THIN, STALE and INVALID do not. The bounds are in evals/policies/*.toml."""
+    assert verdict.acceptable, verdict.explain()

@@ -1,0 +1,179 @@
+"""The judge: a gate, a subject and the evidence in; a verdict out. Pure: no clock, no file, no global.
+
+Order of the questions: is there valid evidence at all (MISSING, INVALID, STALE), does it keep the bound (FAIL), is it enough (THIN), and does
+its interval keep the bound too (UNDECIDED)? PASS is written explicitly and needs every answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+from trialplate.gates.bind import Binding
+from trialplate.gates.policy import Gate
+from trialplate.report.model import Case, Measurement, Status, Verdict
+
+_SEVERITY: tuple[Status, ...] = ("INVALID", "STALE", "FAIL", "THIN", "UNDECIDED", "PASS")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a judge may look at.
+
+    `stale` maps a case id to the reason why its measurements are of something else by now (other weights, other eval code).
+    `filters` are the selections that left cases out, `absent` sentences on what was not collected for a subject key.
+    """
+
+    measurements: Sequence[Measurement]
+    cases: Mapping[str, Case]
+    stale: Mapping[str, str] = field(default_factory=dict)
+    filters: Sequence[str] = ()
+    absent: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def judge(bindings: Iterable[Binding], evidence: Evidence) -> list[Verdict]:
+    """One verdict per binding, in their order."""
+    by_metric: dict[tuple[str, str], list[Measurement]] = {}
+    for m in evidence.measurements:
+        by_metric.setdefault((m.subject, m.metric), []).append(m)
+    return [_verdict(b, by_metric.get((b.subject, b.gate.metric), []), evidence) for b in bindings]
+
+
+def interval(m: Measurement, level: float) -> tuple[float, float] | None:
+    """Two-sided interval of a measurement at `level`: its own where the levels agree, else value +- z * stderr; None without either."""
+    if m.ci is not None and math.isclose(m.level, level):
+        return m.ci
+    if m.stderr is None:
+        return None
+    half = NormalDist().inv_cdf((1 + level) / 2) * m.stderr
+    return (m.value - half, m.value + half)
+
+
+def least_n_for(bound: float, level: float) -> int:
+    """Fewest items with which a perfect score has a Wilson lower limit of `bound` at `level`: n / (n + z^2) >= bound."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    return math.ceil(z * z * bound / (1 - bound)) if bound < 1 else 0
+
+
+def _verdict(b: Binding, candidates: list[Measurement], evidence: Evidence) -> Verdict:
+    matched = [m for m in candidates if _where(b.gate, m)]
+    lacking = _uncovered(b.gate, matched)
+    if not matched or lacking:
+        return _write(b, "MISSING", _missing(b, candidates, lacking, evidence), None, len(matched))
+    answers = [(_one(b.gate, m, evidence), m) for m in matched]
+    (status, reason), worst = min(answers, key=lambda a: (_SEVERITY.index(a[0][0]), _headroom(b.gate, a[1])))
+    if status != "PASS" and worst.params:
+        reason = f"{reason} [{', '.join(f'{k}={v}' for k, v in sorted(worst.params.items()))}]"
+    return _write(b, status, reason, worst, len(matched))
+
+
+def _where(gate: Gate, m: Measurement) -> bool:
+    return all(k in m.params and m.params[k] == v and type(m.params[k]) is type(v) for k, v in gate.where.items())
+
+
+def _uncovered(gate: Gate, matched: list[Measurement]) -> list[str]:
+    return [
+        f"{key}={value}"
+        for key, values in gate.covers.items()
+        for value in values
+        if not any(m.params.get(key) == value for m in matched)
+    ]
+
+
+def _missing(b: Binding, candidates: list[Measurement], lacking: list[str], evidence: Evidence) -> str:
+    where = ", ".join(f"{k}={v}" for k, v in b.gate.where.items())
+    text = f"no measurement of {b.gate.metric}" + (f" where {where}" if where else "")
+    if lacking:
+        text += f" for {', '.join(lacking)}"
+    elif candidates:
+        text += f" ({len(candidates)} with other parameters)"
+    if evidence.filters:
+        text += f"; deselected by {', '.join(evidence.filters)}"
+    unfinished = sum(
+        1 for c in evidence.cases.values() if c.subject == b.subject and c.outcome != "passed" and not c.gate
+    )
+    if unfinished:
+        text += f"; {unfinished} cases of this subject did not pass"
+    absent = evidence.absent.get(b.subject, ())
+    if absent:
+        text += f"; not collected: {'; '.join(absent[:3])}"
+    return text
+
+
+def _one(gate: Gate, m: Measurement, evidence: Evidence) -> tuple[Status, str]:
+    """The answer for a single measurement."""
+    invalid = _invalid(m, evidence)
+    if invalid:
+        return "INVALID", invalid
+    if m.case in evidence.stale:
+        return "STALE", evidence.stale[m.case]
+    low, high = _limits(gate)
+    bounds = (m.value, m.value) if gate.basis == "point" else interval(m, gate.level)
+    if bounds is None:
+        return "INVALID", f"basis {gate.basis} needs an interval, and {m.metric} was recorded without stderr or ci"
+    if not (bounds[1] >= low and bounds[0] <= high):
+        return "FAIL", f"{m.value:.4g}{_shown(gate, bounds)} does not keep {gate.bound}"
+    if m.n < gate.min_n:
+        limit = f"; deselected by {', '.join(evidence.filters)}" if evidence.filters else ""
+        return "THIN", f"n={m.n}, the gate wants at least {gate.min_n}{limit}"
+    x = bounds[1] if gate.basis == "ucb" else bounds[0]
+    if low <= x <= high:
+        return "PASS", ""
+    return "UNDECIDED", f"{m.value:.4g}{_shown(gate, bounds)} straddles {gate.bound}" + _advice(gate, m)
+
+
+def _shown(gate: Gate, bounds: tuple[float, float]) -> str:
+    return "" if gate.basis == "point" else f" [{bounds[0]:.4g}, {bounds[1]:.4g}]"
+
+
+def _invalid(m: Measurement, evidence: Evidence) -> str:
+    case = evidence.cases.get(m.case)
+    if case is None:
+        return f"its case {m.case} is unknown"
+    if case.outcome != "passed":
+        return f"its case {m.case} ended as {case.outcome}, so the number is not valid"
+    numbers = [m.value, *(m.ci or ()), *([m.stderr] if m.stderr is not None else [])]
+    if not all(math.isfinite(x) for x in numbers):
+        return f"{m.metric} holds a number that is not finite"
+    low, high = m.range
+    if not (low is None or m.value >= low - 1e-9) or not (high is None or m.value <= high + 1e-9):
+        return f"{m.value:.4g} lies outside what {m.metric} can attain"
+    return ""
+
+
+def _advice(gate: Gate, m: Measurement) -> str:
+    if gate.basis == "lcb" and gate.min is not None and m.unit == "fraction":
+        need = least_n_for(gate.min, gate.level)
+        if m.n < need:
+            return f"; even a perfect score needs n >= {need}"
+    return ""
+
+
+def _limits(gate: Gate) -> tuple[float, float]:
+    return (-math.inf if gate.min is None else gate.min, math.inf if gate.max is None else gate.max)
+
+
+def _headroom(gate: Gate, m: Measurement) -> float:
+    """How far inside the bound the value is; NaN sorts first, as the worst."""
+    low, high = _limits(gate)
+    room = min(m.value - low, high - m.value)
+    return room if math.isfinite(room) else -math.inf
+
+
+def _write(b: Binding, status: Status, reason: str, m: Measurement | None, matched: int) -> Verdict:
+    return Verdict(
+        gate=b.gate.name,
+        subject=b.subject,
+        status=status,
+        required=b.gate.required,
+        policy=b.policy.name,
+        metric=b.gate.metric,
+        bound=b.gate.bound,
+        value=m.value if m is not None and math.isfinite(m.value) else None,
+        n=m.n if m is not None else None,
+        matched=matched,
+        reason=reason,
+        why=b.gate.why,
+    )

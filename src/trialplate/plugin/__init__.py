@@ -1,0 +1,76 @@
+"""The pytest plugin of trialplate, `pytest11: trialplate`. Every pytest run on a machine that has it pays for this module: it imports
+pytest and the standard library, registers options and fixtures, and does nothing else until a report is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from trialplate.plugin import keys, options
+from trialplate.plugin.fixtures import (  # noqa: F401  (pytest finds fixtures by name in this module)
+    control,
+    control_scorer,
+    data_dir,
+    golden_dir,
+    golden_update,
+    limit,
+    model,
+    progress,
+    record,
+    rng,
+    scorer,
+    seed,
+    source,
+    subject,
+    trialplate_gate,
+    trialplate_subject,
+    verdict,
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the prefixed options and their ini twins."""
+    options.add_options(parser)
+
+
+@pytest.hookimpl(trylast=True)  # after the xdist plugin: whether this is a worker must be known
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marks; start a report where one is asked for."""
+    for line in options.MARKS:
+        config.addinivalue_line("markers", line)
+    if options.is_worker(config) or options.is_active(config):
+        from trialplate.plugin import start
+
+        start.start(config)
+    elif options.is_dry(config):
+        from trialplate.plugin.select import SelectPlugin
+
+        config.pluginmanager.register(SelectPlugin(config), "trialplate-select")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Release what configure took."""
+    if (run := config.stash.get(keys.RUN, None)) is not None:
+        run.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Cases over subjects, and over gates: only where our own fixtures are used, so that a suite's own `model` is left alone."""
+    if "trialplate_subject" in metafunc.fixturenames or "trialplate_gate" in metafunc.fixturenames:
+        from trialplate.plugin import parametrize
+
+        parametrize.parametrize(metafunc)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put what the case recorded on its report, as one attribute of plain data."""
+    report = yield
+    recorder = item.stash.get(keys.RECORDER, None)
+    if recorder is not None and report.when == "call":
+        report.trialplate = recorder.payload()  # type: ignore[attr-defined]
+        if item.config.getoption(options.dest("junit_properties")):
+            report.user_properties += [(f"{m['metric']}{m['params'] or ''}", m["value"]) for m in recorder.measurements]
+    return report

@@ -1,0 +1,70 @@
+"""Hooks of trialplate. A conftest or plugin implements them as plain functions of these names; pytest's own hooks must begin with
+`pytest_`, so ours are kept by a plugin manager beside pytest's that sees the same plugins."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+
+from trialplate.plugin import keys
+
+hookspec = pluggy.HookspecMarker("trialplate")
+
+
+@hookspec(firstresult=True)
+def trialplate_load_model(name: str, revision: str | None, device: str, dtype: str) -> Any:
+    """A model of your own: return a CausalLM, or (torch module, tokenizer), or None when the name is not yours."""
+
+
+@hookspec
+def trialplate_metrics() -> dict[str, Any] | None:
+    """Rows for the metric catalogue: {name: (unit, "higher" | "lower" | "none", low, high, text)}."""
+
+
+@hookspec(firstresult=True)
+def trialplate_devices() -> dict[str, str] | None:
+    """Devices present, {name: torch device}; replaces detection. A name that is played by another device is written into the report."""
+
+
+@hookspec
+def trialplate_write_report(report: Any, folder: Path) -> None:
+    """Called with the finished report after it is on the disk; write it wherever it should go too."""
+
+
+class _Hooks(pluggy.PluginManager):
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        if not name.startswith("trialplate_") or not inspect.isroutine(getattr(plugin, name, None)):
+            return None
+        # fixtures of this plugin carry the prefix too; only the specified names are hooks
+        return super().parse_hookimpl_opts(plugin, name) or ({} if hasattr(self.hook, name) else None)
+
+
+def own_hooks(config: pytest.Config) -> Any:
+    """The hook caller over all plugins and conftests that are registered by now."""
+    manager = config.stash.get(keys.OWN_HOOKS, None)
+    if manager is None:
+        manager = config.stash[keys.OWN_HOOKS] = _Hooks("trialplate")
+        import trialplate.plugin.hookspec as specs
+
+        manager.add_hookspecs(specs)
+    for plugin in config.pluginmanager.get_plugins():
+        if getattr(plugin, "__name__", "").startswith("trialplate.plugin") or manager.is_registered(plugin):
+            continue
+        manager.register(plugin)
+    return manager.hook
+
+
+def has_own_loader(config: pytest.Config) -> bool:
+    """Whether somebody implements trialplate_load_model, so that a name may be served that nothing else knows."""
+    return bool(own_hooks(config).trialplate_load_model.get_hookimpls())
+
+
+def extra_metrics(config: pytest.Config) -> dict[str, Any]:
+    """Catalogue rows of the suite's own."""
+    from trialplate.report.catalogue import Metric
+
+    return {name: Metric(*row) for rows in own_hooks(config).trialplate_metrics() for name, row in rows.items()}

@@ -1,0 +1,88 @@
+"""From test reports to the outcome of a case. A case passes when setup, call and teardown passed and nothing was skipped or expected to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+
+from trialplate.report.model import Outcome, Verdict
+
+_RANK: dict[Outcome, int] = {
+    "passed": 0,
+    "skipped": 1,
+    "xfailed": 1,
+    "xpassed": 1,
+    "failed": 2,
+    "error": 3,
+    "crashed": 4,
+}
+
+
+class CaseTally:
+    """The phases of one case, as they come in."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome = "passed"
+        self.reason = ""
+        self.duration = 0.0
+        self.payload: dict[str, Any] | None = None
+        self.called = False
+
+    def add(self, report: Any) -> bool:
+        """Take one report; True when it was the case's last one."""
+        self.duration += report.duration
+        if report.outcome == "rerun":
+            # the attempt does not count; what it recorded is replaced by the next one's
+            self.__init__()  # type: ignore[misc]
+            return False
+        outcome = _outcome(report)
+        if _RANK[outcome] > _RANK[self.outcome]:
+            self.outcome, self.reason = outcome, _reason(report)
+        if hasattr(report, "context"):  # a subtest: its failure counts, what it repeats does not
+            return False
+        if report.when == "call":
+            self.called = True
+            self.payload = getattr(report, "trialplate", None)
+        if report.when == "teardown" and not self.called and self.outcome == "passed":
+            self.outcome, self.reason = "error", "it never ran"
+        return report.when in ("teardown", "???")
+
+
+def _outcome(report: Any) -> Outcome:
+    expected = hasattr(report, "wasxfail")
+    if report.when == "???":  # xdist's word for the case that a worker died in
+        return "crashed"
+    if report.failed:
+        return "failed" if report.when == "call" else "error"
+    if report.skipped:
+        return "xfailed" if expected else "skipped"
+    return "xpassed" if expected and report.when == "call" else "passed"
+
+
+def _reason(report: Any) -> str:
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2])[:500]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash is not None else str(report.longrepr or "")
+    lines = text.strip().splitlines()
+    return lines[0][:500] if lines else ""
+
+
+def gate_reports(nodeid: str, verdict: Verdict | None) -> Iterator[pytest.TestReport]:
+    """The three reports of a gate case that ran in the controller; without a verdict no policy judges the subject."""
+    text = verdict.explain() if verdict else "no policy judges this subject"
+    red = verdict is None or not verdict.acceptable
+    path, _, name = nodeid.partition("::")
+    phases: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "teardown")
+    for when in phases:
+        failed = red and when == "call"
+        yield pytest.TestReport(
+            nodeid=nodeid,
+            location=(path, None, name),
+            keywords={name: 1, "gate": 1},
+            outcome="failed" if failed else "passed",
+            longrepr=text if failed else None,
+            when=when,
+        )

@@ -1,0 +1,197 @@
+"""What a person sees at the end: the measurements by subject with their nulls, the verdicts, one line on pass_all, and where the report is."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from typing import Any
+
+import pytest
+
+from trialplate.plugin.run import RunState
+from trialplate.report.model import Measurement, Report, Verdict
+
+MOST_REASONS = 12
+_COLOURS = {
+    "PASS": "green",
+    "FAIL": "red",
+    "INVALID": "red",
+    "STALE": "red",
+    "MISSING": "yellow",
+    "THIN": "yellow",
+    "UNDECIDED": "yellow",
+}
+
+
+def header(config: pytest.Config, run: RunState) -> list[str]:
+    """Two lines before the first case."""
+    from trialplate.plugin.subjects import subjects
+
+    keys = [s.key for s in subjects(config)]
+    return [f"trialplate: {', '.join(keys) or 'no model'}", f"report: {shown_path(run)}"]
+
+
+def write_summary(reporter: Any, run: RunState) -> None:
+    """Print the summary through pytest's terminal reporter."""
+    report = run.report or run.fold()
+    tw = reporter
+    for title, text in (
+        ("measurements", measurement_table(report, _width(reporter), reporter.hasmarkup)),
+        ("verdicts", verdict_table(report, _width(reporter), reporter.hasmarkup)),
+    ):
+        if text:
+            tw.write_sep("=", title)
+            tw.write_line(text)
+    tw.write_sep("=", "trialplate")
+    for line, colour in conclusion(report, run):
+        tw.write_line(line, **({colour: True} if colour else {}))
+
+
+def conclusion(report: Report, run: RunState) -> list[tuple[str, str]]:
+    """The last lines, as (text, colour)."""
+    lines = [(f"  not collected: {reason} ({n} cases)", "") for reason, n in _left_out(report).items()]
+    lines += [(f"  degraded: {d}", "yellow") for d in report.degraded]
+    lines += [(f"  - {r}", "red") for r in report.reasons[:MOST_REASONS]]
+    if len(report.reasons) > MOST_REASONS:
+        lines.append((f"  - and {len(report.reasons) - MOST_REASONS} more, in the report", "red"))
+    broken = [run.broken] if run.broken and run.broken not in report.errors else []
+    lines += [(f"  - {text}", "red") for text in broken]
+    lines.append(summary_line(report, extra=len(broken)))
+    lines.append((f"report: {shown_path(run)}", ""))
+    return lines
+
+
+def summary_line(report: Report, extra: int = 0) -> tuple[str, str]:
+    """`pass_all: yes` or `pass_all: no — 3 reasons`."""
+    n = len(report.reasons) + extra
+    if report.pass_all and not extra:
+        required = sum(v.required for v in report.gates)
+        return (
+            f"pass_all: yes — {len(report.cases)} cases, {len(report.measurements)} measurements, {required} gates",
+            "green",
+        )
+    return f"pass_all: no — {n} reason{'s' if n != 1 else ''}", "red"
+
+
+def shown_path(run: RunState) -> str:
+    """The report file, relative to where the user stands when that is shorter."""
+    path = run.folder / "report.json"
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
+
+
+def measurement_table(report: Report, width: int, colour: bool) -> str:
+    """Measurements grouped by subject; a repeated metric of one case shows its parameters."""
+    if not report.measurements:
+        return ""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold" if colour else "")
+    for name, justify in (
+        ("case", "left"),
+        ("metric", "left"),
+        ("value", "right"),
+        ("95 % interval", "right"),
+        ("null", "right"),
+        ("n", "right"),
+    ):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    subject = case = None
+    for m in sorted(report.measurements, key=lambda m: (m.subject, m.case, m.metric)):
+        if m.subject != subject:
+            table.add_row(
+                f"[bold]{_plain(m.subject or '(no model)')}[/bold]" if colour else _plain(m.subject or "(no model)")
+            )
+        same = m.case == case and m.subject == subject
+        table.add_row(
+            "" if same else "  " + _plain(_short(m)),
+            _plain(_named(m)),
+            _number(m.value),
+            _interval(m),
+            _null(m),
+            str(m.n),
+        )
+        subject, case = m.subject, m.case
+    return _render(table, width, colour)
+
+
+def verdict_table(report: Report, width: int, colour: bool) -> str:
+    """One line a gate and subject; what did not pass comes first."""
+    if not report.gates:
+        return ""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold" if colour else "")
+    for name in ("verdict", "gate", "subject", "metric", "bound", "value", "n", "reason"):
+        table.add_column(name, justify="right" if name in ("value", "n") else "left", overflow="fold")
+    for v in sorted(report.gates, key=lambda v: (v.passed, v.subject, v.gate)):
+        table.add_row(*_verdict_row(v, colour))
+    return _render(table, width, colour)
+
+
+def _verdict_row(v: Verdict, colour: bool) -> list[str]:
+    status = f"[{_COLOURS[v.status]}]{v.status}[/]" if colour else v.status
+    name = _plain(v.gate) + ("" if v.required else " (not required)")
+    value = "" if v.value is None else _number(v.value)
+    return [
+        status,
+        name,
+        _plain(v.subject),
+        v.metric,
+        _plain(v.bound),
+        value,
+        "" if v.n is None else str(v.n),
+        _plain(v.reason),
+    ]
+
+
+def _left_out(report: Report) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for n in report.not_collected:
+        counts[n.reason] = counts.get(n.reason, 0) + 1
+    return counts
+
+
+def _short(m: Measurement) -> str:
+    """The case without its file and its subject: `test_ioi[ABBA]`."""
+    return (
+        m.case.partition("::")[2]
+        .replace(f"[{m.subject}]", "")
+        .replace(f"{m.subject}-", "")
+        .replace(f"-{m.subject}", "")
+    )
+
+
+def _named(m: Measurement) -> str:
+    params = [f"{k}={v}" for k, v in m.params.items() if f"{v}" not in m.case]
+    return m.metric + (f" ({', '.join(params)})" if params else "")
+
+
+def _number(x: float) -> str:
+    return f"{x:.0f}" if float(x).is_integer() and abs(x) < 1e6 else f"{x:.4g}"
+
+
+def _interval(m: Measurement) -> str:
+    return "" if m.ci is None else f"{_number(m.ci[0])} .. {_number(m.ci[1])}"
+
+
+def _null(m: Measurement) -> str:
+    return "" if m.null is None else f"{_number(m.null.value)} ({m.null.kind})"
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _width(reporter: Any) -> int:
+    # without a terminal there is no width to keep to: lines that wrap cannot be searched
+    return shutil.get_terminal_size((100, 24)).columns if reporter.isatty else 200
+
+
+def _render(table: Any, width: int, colour: bool) -> str:
+    from rich.console import Console
+
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -1,0 +1,1 @@
+"""Writers: a finished report as files that other programs read."""
