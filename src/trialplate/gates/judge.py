@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 from trialplate.gates.bind import Binding
 from trialplate.gates.policy import Gate
-from trialplate.report.model import Case, Measurement, Status, Verdict
+from trialplate.report.model import Case, Measurement, Scalar, Status, Verdict, measurement_key
 
 _SEVERITY: tuple[Status, ...] = ("INVALID", "STALE", "FAIL", "THIN", "UNDECIDED", "PASS")
 
@@ -38,23 +38,54 @@ def judge(bindings: Iterable[Binding], evidence: Evidence) -> list[Verdict]:
     by_metric: dict[tuple[str, str], list[Measurement]] = {}
     for m in evidence.measurements:
         by_metric.setdefault((m.subject, m.metric), []).append(m)
-    return [_verdict(b, by_metric.get((b.subject, b.gate.metric), []), evidence) for b in bindings]
+    gaps = _gaps(evidence)
+    return [
+        _write(b, "INVALID", gaps[b.subject], None, 0)
+        if b.subject in gaps
+        else _verdict(b, by_metric.get((b.subject, b.gate.metric), []), evidence)
+        for b in bindings
+    ]
 
 
 def interval(m: Measurement, level: float) -> tuple[float, float] | None:
-    """Two-sided interval of a measurement at `level`: its own where the levels agree, else value +- z * stderr; None without either."""
-    if m.ci is not None and math.isclose(m.level, level):
+    """Two-sided interval of a measurement at `level`; None where it was recorded without one.
+
+    Its own ci, its arms stretched by the ratio of the normal quantiles where the levels differ; without a ci value +- z * stderr. A stderr
+    of 0 alone is no interval: a few equal items are not certainty.
+    """
+    z = _quantile(level)
+    if m.ci is None:
+        return (m.value - z * m.stderr, m.value + z * m.stderr) if m.stderr else None
+    if math.isclose(m.level, level):
         return m.ci
-    if m.stderr is None:
-        return None
-    half = NormalDist().inv_cdf((1 + level) / 2) * m.stderr
-    return (m.value - half, m.value + half)
+    stretch = z / _quantile(m.level)
+    low, high = (m.value + stretch * (end - m.value) for end in m.ci)
+    # a value outside its own interval (a biased bootstrap) must not gain from a higher level
+    return (low, high) if stretch < 1 else (min(low, m.ci[0]), max(high, m.ci[1]))
 
 
 def least_n_for(bound: float, level: float) -> int:
-    """Fewest items with which a perfect score has a Wilson lower limit of `bound` at `level`: n / (n + z^2) >= bound."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    return math.ceil(z * z * bound / (1 - bound)) if bound < 1 else 0
+    """Fewest items with which a perfect score has a Wilson lower limit of `bound` < 1 at `level`: n / (n + z^2) >= bound."""
+    if not 0 <= bound < 1:
+        raise ValueError(f"no number of items gives a Wilson lower limit of {bound}; give a bound in [0, 1)")
+    z = _quantile(level)
+    return max(1, math.ceil(z * z * bound / (1 - bound)))
+
+
+def _quantile(level: float) -> float:
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _gaps(evidence: Evidence) -> dict[str, str]:
+    """{subject: sentence} where a case of the subject recorded more or fewer measurements than there are: what is gone may have failed."""
+    there: dict[str, int] = {}
+    for m in evidence.measurements:
+        there[m.case] = there.get(m.case, 0) + 1
+    return {
+        c.subject: f"case {c.id} recorded {c.measured} measurements, {there.get(c.id, 0)} are here"
+        for c in sorted(evidence.cases.values(), key=lambda c: c.id, reverse=True)
+        if there.get(c.id, 0) != c.measured
+    }
 
 
 def _verdict(b: Binding, candidates: list[Measurement], evidence: Evidence) -> Verdict:
@@ -63,14 +94,21 @@ def _verdict(b: Binding, candidates: list[Measurement], evidence: Evidence) -> V
     if not matched or lacking:
         return _write(b, "MISSING", _missing(b, candidates, lacking, evidence), None, len(matched))
     answers = [(_one(b.gate, m, evidence), m) for m in matched]
-    (status, reason), worst = min(answers, key=lambda a: (_SEVERITY.index(a[0][0]), _headroom(b.gate, a[1])))
+    (status, reason), worst = min(
+        answers, key=lambda a: (_SEVERITY.index(a[0][0]), _headroom(b.gate, a[1]), measurement_key(a[1]))
+    )
     if status != "PASS" and worst.params:
         reason = f"{reason} [{', '.join(f'{k}={v}' for k, v in sorted(worst.params.items()))}]"
     return _write(b, status, reason, worst, len(matched))
 
 
 def _where(gate: Gate, m: Measurement) -> bool:
-    return all(k in m.params and m.params[k] == v and type(m.params[k]) is type(v) for k, v in gate.where.items())
+    return all(_has(m, k, v) for k, v in gate.where.items())
+
+
+def _has(m: Measurement, key: str, value: Scalar) -> bool:
+    found = m.params.get(key)
+    return found == value and type(found) is type(value)  # 1, 1.0 and true are three values
 
 
 def _uncovered(gate: Gate, matched: list[Measurement]) -> list[str]:
@@ -78,7 +116,7 @@ def _uncovered(gate: Gate, matched: list[Measurement]) -> list[str]:
         f"{key}={value}"
         for key, values in gate.covers.items()
         for value in values
-        if not any(m.params.get(key) == value for m in matched)
+        if not any(_has(m, key, value) for m in matched)
     ]
 
 
@@ -98,7 +136,9 @@ def _missing(b: Binding, candidates: list[Measurement], lacking: list[str], evid
         text += f"; {unfinished} cases of this subject did not pass"
     absent = evidence.absent.get(b.subject, ())
     if absent:
-        text += f"; not collected: {'; '.join(absent[:3])}"
+        text += (
+            f"; {len(absent)} cases of this subject were not collected ({'; '.join(list(dict.fromkeys(absent))[:2])})"
+        )
     return text
 
 
@@ -134,9 +174,11 @@ def _invalid(m: Measurement, evidence: Evidence) -> str:
         return f"its case {m.case} is unknown"
     if case.outcome != "passed":
         return f"its case {m.case} ended as {case.outcome}, so the number is not valid"
-    numbers = [m.value, *(m.ci or ()), *([m.stderr] if m.stderr is not None else [])]
+    numbers = [m.value, m.level, *(m.ci or ()), *([m.stderr] if m.stderr is not None else [])]
     if not all(math.isfinite(x) for x in numbers):
         return f"{m.metric} holds a number that is not finite"
+    if not (0 < m.level < 1) or not (m.stderr is None or m.stderr >= 0) or not (m.ci is None or m.ci[0] <= m.ci[1]):
+        return f"{m.metric} holds an interval that is none"
     low, high = m.range
     if not (low is None or m.value >= low - 1e-9) or not (high is None or m.value <= high + 1e-9):
         return f"{m.value:.4g} lies outside what {m.metric} can attain"
@@ -145,7 +187,7 @@ def _invalid(m: Measurement, evidence: Evidence) -> str:
 
 def _advice(gate: Gate, m: Measurement) -> str:
     if gate.basis == "lcb" and gate.min is not None and m.unit == "fraction":
-        need = least_n_for(gate.min, gate.level)
+        need = least_n_for(gate.min, gate.level) if 0 <= gate.min < 1 else 0
         if m.n < need:
             return f"; even a perfect score needs n >= {need}"
     return ""

@@ -92,7 +92,11 @@ def parse_policy(data: bytes, where: str, metrics: Mapping[str, Metric] | None =
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise PolicyError(f"{where} is not TOML: {e}") from e
     if not table.get("gate"):
-        raise PolicyError(f"{where} holds no gate; a policy without gates would pass everything. Add a [[gate]] table")
+        near = difflib.get_close_matches("gate", table, 1)
+        hint = f"; [[{near[0]}]] is not read, did you mean [[gate]]?" if near and near[0] != "gate" else ""
+        raise PolicyError(
+            f"{where} holds no gate{hint}; a policy without gates would pass everything. Add a [[gate]] table"
+        )
     try:
         file = msgspec.convert(table, _File)
     except msgspec.ValidationError as e:
@@ -122,7 +126,10 @@ def load_policies(paths: list[Path], metrics: Mapping[str, Metric] | None = None
     """Read policy files, and every *.toml of a folder in name order. Two policies of one name are refused."""
     files: list[Path] = []
     for path in paths:
-        files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        found = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        if not found:
+            raise PolicyError(f"{path} holds no policy; put a *.toml with gates there, or give another folder")
+        files += found
     policies = [load_policy(f, metrics) for f in files]
     names: dict[str, str] = {}
     for p in policies:
@@ -160,6 +167,8 @@ def _check_fields(gate: Gate, place: str) -> None:
             raise PolicyError(f"{place}: covers.{key} is empty; list the values of {key} that must be present")
         if len({repr(v) for v in values}) != len(values):
             raise PolicyError(f"{place}: covers.{key} lists a value twice")
+        if key in gate.where:
+            raise PolicyError(f"{place}: covers.{key} asks for values that where.{key} leaves out; give one of the two")
     for key, x in [*gate.where.items(), *((k, v) for k, vs in gate.covers.items() for v in vs)]:
         if isinstance(x, float) and not math.isfinite(x):
             raise PolicyError(f"{place}: {key} is {x}; give a finite number")
@@ -176,6 +185,11 @@ def _check_metric(gate: Gate, place: str, known: Mapping[str, Metric]) -> None:
         raise PolicyError(f"{place}: min {gate.min:g} can never be reached: {attainable}")
     if gate.max is not None and row.low is not None and gate.max < row.low:
         raise PolicyError(f"{place}: max {gate.max:g} can never be kept: {attainable}")
+    if row.unit == "fraction" and (
+        (gate.basis == "lcb" and gate.min is not None and row.high is not None and gate.min >= row.high)
+        or (gate.basis == "ucb" and gate.max is not None and row.low is not None and gate.max <= row.low)
+    ):
+        raise PolicyError(f"{place}: bound {gate.bound} can never be reached: no finite number of items proves it")
     free_below = gate.min is None or (row.low is not None and gate.min <= row.low)
     free_above = gate.max is None or (row.high is not None and gate.max >= row.high)
     if free_below and free_above:
@@ -199,7 +213,7 @@ def _explain(message: str, table: dict[str, Any], where: str) -> str:
         entry.get("name", f"number {int(found[1]) + 1}") if isinstance(entry, dict) else f"number {int(found[1]) + 1}"
     )
     field_name = found[2].strip("`")
-    unknown = re.search(r"unknown field `(\w+)`", text)
+    unknown = re.search(r"unknown field `([^`]+)`", text)
     near = difflib.get_close_matches(unknown[1], Gate.__struct_fields__, 1) if unknown else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{where}: gate {name!r}: {field_name + ': ' if field_name else ''}{text}{hint}"

@@ -59,6 +59,14 @@ def scorer(request: pytest.FixtureRequest, model: Any, progress: Any) -> Any:
 
 
 @pytest.fixture
+def tokenizer(request: pytest.FixtureRequest, trialplate_subject: Any) -> Any:
+    """The subject's tokenizer, read from its files without loading the model."""
+    from trialplate.plugin.loading import tokenizer as find
+
+    return find(request.config, trialplate_subject)
+
+
+@pytest.fixture
 def control(request: pytest.FixtureRequest, trialplate_subject: Any) -> Any:
     """The random-weights twin of the subject's model: what a probe gives when nothing was learnt. Measured beside, never judged."""
     from trialplate.plugin.loading import pool
@@ -119,6 +127,14 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
 def golden_dir(request: pytest.FixtureRequest) -> Path:
     """The folder of golden values."""
     return options.folder(request.config, "golden")
+
+
+@pytest.fixture
+def golden_file(request: pytest.FixtureRequest, trialplate_subject: Any) -> Callable[[str], Path]:
+    """`golden_file(kind)`: the file of golden values of a kind for the subject's model; it may not exist yet."""
+    from trialplate.plugin.loading import golden_file as find
+
+    return lambda kind: find(request.config, trialplate_subject, kind)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def own_hooks(config: pytest.Config) -> Any:
     for plugin in config.pluginmanager.get_plugins():
         if getattr(plugin, "__name__", "").startswith("trialplate.plugin") or manager.is_registered(plugin):
             continue
-        manager.register(plugin)
+        manager.register(plugin, name=str(id(plugin)))  # two conftests may share a module name
     return manager.hook
 
 

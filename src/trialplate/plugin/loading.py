@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,13 @@ def load(config: pytest.Config, spec: Any) -> Any:
     )
 
 
-def encoder(config: pytest.Config, spec: Any) -> Callable[[str], list[int]]:
-    """Text to ids for a subject: from its tokenizer file, without torch, unless only the suite's own loader knows the model."""
-    from trialplate.models.tokenizers import peek_encode
+def tokenizer(config: pytest.Config, spec: Any) -> Any:
+    """A subject's tokenizer: from its files, without torch, unless only the suite's own loader knows the model."""
+    from trialplate.models.tokenizers import peek_tokenizer
 
     if hookspec.has_own_loader(config):
-        return pool(config).lease(spec).tokenizer.encode
-    return peek_encode(spec, online=options.value(config, "online"))
+        return pool(config).lease(spec).tokenizer
+    return peek_tokenizer(spec, online=options.value(config, "online"))
 
 
 def cache(config: pytest.Config) -> Any:
@@ -62,9 +62,12 @@ def cache(config: pytest.Config) -> Any:
 
 
 def golden_file(config: pytest.Config, spec: Any, kind: str) -> Path:
-    """Where the golden values of a kind are for a subject's model: golden/<kind>/<label>.json."""
-    name = re.sub(r"[^\w.@+-]+", "_", Path(spec.label).name if spec.label.startswith("/") else spec.label)
-    return options.folder(config, "golden") / kind / f"{name}.json"
+    """The golden file of a kind that names the subject's model among its `models`; where there is none, the one it would be written to."""
+    folder = options.folder(config, "golden") / kind
+    for path in sorted(folder.glob("*.json")):
+        if spec.label in json.loads(path.read_text(encoding="utf-8")).get("models", ()):
+            return path
+    return folder / (re.sub(r"[^\w.@+-]+", "-", spec.label).strip("-") + ".json")
 
 
 def weights_digest_of(spec: Any, *, online: bool) -> str:

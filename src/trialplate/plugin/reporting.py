@@ -112,6 +112,7 @@ class ReportPlugin(SelectPlugin):
 
         return header(self.config, self.run)
 
+    @pytest.hookimpl(trylast=True)  # the verdict is the last thing that is read
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Tables and the verdict."""
         from trialplate.plugin.terminal import write_summary

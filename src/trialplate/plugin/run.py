@@ -108,7 +108,7 @@ def evidence(report: Report, stale: dict[str, str]) -> Evidence:
     """What the judge may look at, out of a folded report."""
     absent: dict[str, list[str]] = {}
     for n in report.not_collected:
-        absent.setdefault(n.subject, []).append(f"{n.case.rpartition('::')[2]}: {n.reason}")
+        absent.setdefault(n.subject, []).append(n.reason)
     return Evidence(
         measurements=report.measurements,
         cases={c.id: c for c in report.cases},

@@ -130,12 +130,12 @@ def _lacks_tokens(config: pytest.Config, spec: Any, name: str) -> str | None:
             f"requires_tokens({name!r}): not known{resume.nearest(name, list(REQUIREMENTS))}; "
             f"known: {', '.join(sorted(REQUIREMENTS))}"
         )
-    from trialplate.plugin.loading import encoder
+    from trialplate.plugin.loading import tokenizer
 
     answers = config.stash.setdefault(keys.ENCODERS, {})
     key = f"{spec.label}:{name}"
     if key not in answers:
-        answers[key] = REQUIREMENTS[name](encoder(config, spec))
+        answers[key] = REQUIREMENTS[name](tokenizer(config, spec).encode)
     return answers[key]
 
 
@@ -144,7 +144,7 @@ def _lacks_data(config: pytest.Config, spec: Any, name: str) -> str | None:
     return (
         None
         if path.exists()
-        else f"{name} is not in the data folder; see docs/data.md for how to get it, then give --data DIR"
+        else f"needs {name} in the data folder (docs/data.md, --data DIR)"
     )
 
 

@@ -13,6 +13,7 @@ from trialplate.plugin.run import RunState
 from trialplate.report.model import Measurement, Report, Verdict
 
 MOST_REASONS = 12
+MOST_ALIKE = 4
 _COLOURS = {
     "PASS": "green",
     "FAIL": "red",
@@ -98,7 +99,7 @@ def measurement_table(report: Report, width: int, colour: bool) -> str:
     ):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     subject = case = None
-    for m in sorted(report.measurements, key=lambda m: (m.subject, m.case, m.metric)):
+    for m in _worth_showing(report.measurements):
         if m.subject != subject:
             table.add_row(
                 f"[bold]{_plain(m.subject or '(no model)')}[/bold]" if colour else _plain(m.subject or "(no model)")
@@ -114,6 +115,20 @@ def measurement_table(report: Report, width: int, colour: bool) -> str:
         )
         subject, case = m.subject, m.case
     return _render(table, width, colour)
+
+
+def _worth_showing(measurements: list[Measurement]) -> list[Measurement]:
+    """All, but of one metric of one case the first few: a score a head fills pages. Named values come before numbered ones."""
+    ordered = sorted(
+        measurements, key=lambda m: (m.subject, m.case, m.metric, not any(v == "best" for v in m.params.values()))
+    )
+    shown: dict[tuple[str, str, str], int] = {}
+    kept = []
+    for m in ordered:
+        shown[m.subject, m.case, m.metric] = rank = shown.get((m.subject, m.case, m.metric), 0) + 1
+        if rank <= MOST_ALIKE:
+            kept.append(m)
+    return kept
 
 
 def verdict_table(report: Report, width: int, colour: bool) -> str:
@@ -164,7 +179,8 @@ def _short(m: Measurement) -> str:
 
 
 def _named(m: Measurement) -> str:
-    params = [f"{k}={v}" for k, v in m.params.items() if f"{v}" not in m.case]
+    shown = m.case.rpartition("[")[2].rstrip("]").split("-")
+    params = [f"{k}={v}" for k, v in m.params.items() if str(v) not in shown]
     return m.metric + (f" ({', '.join(params)})" if params else "")
 
 

@@ -6,6 +6,7 @@ one's own adds rows through the hook `trialplate_metrics`, or gives unit and dir
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Direction = Literal["higher", "lower", "none"]
@@ -58,6 +59,7 @@ METRICS: dict[str, Metric] = {
     "bits_per_byte": Metric("bit/byte", "lower", 0.0, None, "cross-entropy in bits per UTF-8 byte of the scored text"),
     "loss": Metric("nat/token", "lower", 0.0, None, "mean next-token loss on a pinned text"),
     "loglikelihood": Metric("nat", "higher", None, 0.0, "total log-likelihood of a pinned text"),
+    "pin_gap": Metric("nat", "lower", 0.0, None, "largest distance from a published number of the same model and text"),
     "numeric_noise": Metric("nat", "lower", 0.0, None, "largest change of a score between batch compositions"),
     # checkpoints
     "missing_keys": _count("keys of the golden manifest that the checkpoint lacks"),
@@ -67,7 +69,6 @@ METRICS: dict[str, Metric] = {
     "dtype_changes": _count("keys stored in another dtype"),
     "content_changes": _count("keys whose stored content differs from the golden digest"),
     "non_finite": _count("tensors that hold a NaN or an infinity"),
-    "degenerate_tensors": _count("weight tensors that hold an all-zero row block or one constant"),
     "causality_gap": Metric(
         "logit", "lower", 0.0, None, "largest change of a logit before the position that was changed"
     ),
@@ -95,6 +96,6 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def lookup(name: str, extra: dict[str, Metric] | None = None) -> Metric | None:
+def lookup(name: str, extra: Mapping[str, Metric] | None = None) -> Metric | None:
     """The catalogue row of a metric: a suite's own rows first, then the project's."""
     return (extra or {}).get(name) or METRICS.get(name)

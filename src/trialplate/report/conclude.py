@@ -28,27 +28,29 @@ def reasons(
 ) -> list[str]:
     """Why this run does not pass, in the order a reader wants to know it; empty exactly when it passes."""
     cases, verdicts, measurements = list(cases), list(verdicts), list(measurements)
-    found = [*_run_reasons(run), *(f"error: {e}" for e in errors)]
+    found = [*run_reasons(run), *(f"error: {e}" for e in errors)]
     if not measurements:
         found.append("nothing was measured" + _because(run.filters, not_collected))
     found += _case_reasons(cases, verdicts)
+    found += _gaps(cases, measurements)
     found += _verdict_reasons(run, subjects, measurements, verdicts)
+    if not found and run.exit_status == 1:
+        found.append("pytest ended with failures (status 1) that no case accounts for")
     return found
 
 
-def _run_reasons(run: Run) -> list[str]:
-    if run.state in ("started", "resumed"):
+def run_reasons(run: Run) -> list[str]:
+    """Why the run itself, whatever it measured, does not stand."""
+    if run.state == "started":
         return ["the run did not finish"]
     if run.state == "interrupted":
         return ["the run was interrupted before its end"]
     status = run.exit_status
     if status in (0, 1):
         return []
-    return [
-        _STATUS.get(status, f"pytest ended with status {status}")
-        if status is not None
-        else "the run has no exit status"
-    ]
+    if status is None:
+        return ["the run has no exit status"]
+    return [_STATUS.get(status, f"pytest ended with status {status}")]
 
 
 def _because(filters: list[str], not_collected: Iterable[NotCollected]) -> str:
@@ -60,13 +62,25 @@ def _because(filters: list[str], not_collected: Iterable[NotCollected]) -> str:
 
 def _case_reasons(cases: list[Case], verdicts: list[Verdict]) -> list[str]:
     judged_red = any(not v.acceptable for v in verdicts)
-    found = [
+    return [
         f"case {c.id}: {c.outcome}" + (f": {c.reason}" if c.reason else "")
         for c in cases
         # a failed gate case repeats its verdict, which has its own line; alone it would be a gate that judged nothing
         if c.outcome != "passed" and not (c.gate and judged_red)
     ]
-    return found
+
+
+def _gaps(cases: list[Case], measurements: list[Measurement]) -> list[str]:
+    """Cases that recorded more, or less, than is there: a measurement was lost, or put in."""
+    there: dict[str, int] = {}
+    for m in measurements:
+        there[m.case] = there.get(m.case, 0) + 1
+    said = {c.id: c.measured for c in cases}
+    return [
+        f"case {case} recorded {said.get(case, 0)} measurements, {there.get(case, 0)} are here"
+        for case in sorted(said | there)
+        if said.get(case, 0) != there.get(case, 0)
+    ]
 
 
 def _verdict_reasons(
@@ -74,7 +88,7 @@ def _verdict_reasons(
 ) -> list[str]:
     if not run.judged:
         return ["nothing was judged"] if measurements else []
-    keys = sorted({s.key for s in subjects} | {m.subject for m in measurements})
+    keys = sorted({*run.subjects} | {s.key for s in subjects} | {m.subject for m in measurements})
     gated = {v.subject for v in verdicts if v.required}
     found = [f"subject {key or '(no model)'}: no required gate judges it" for key in keys if key not in gated]
     found += [

@@ -8,10 +8,13 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step. On any failure the old file stays and the temporary one is removed. Raises OSError."""
+    """Replace `path` by `data` in one step. On any failure before that step the old file stays and the temporary one is removed.
+
+    Raises OSError; also when the step was taken and the file system does not promise that it lasts.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             rest = memoryview(data)
             while rest:
@@ -20,9 +23,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         finally:
             os.close(fd)
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # there only where a step failed, or Ctrl-C came between
     sync_folder(path.parent)
 
 
@@ -32,12 +34,11 @@ def point_latest(folder: Path) -> None:
     if link.exists() and not link.is_symlink():
         raise FileExistsError(f"{link} is not a link of ours; move it away or give another --report")
     temporary = link.with_name(f".latest.{secrets.token_hex(4)}.tmp")
-    temporary.symlink_to(folder.name, target_is_directory=True)
     try:
+        temporary.symlink_to(folder.name, target_is_directory=True)
         temporary.replace(link)
-    except OSError:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     sync_folder(folder.parent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,9 +23,19 @@ from trialplate.report.model import (
     measurement_key,
 )
 
+_E = TypeVar("_E", Started, Judged, Ended)
+
 
 class FoldError(Exception):
     """The events do not make a report: nothing started."""
+
+
+class _Selection(NamedTuple):
+    cases: set[str]
+    not_collected: list[NotCollected]
+    filters: list[str]
+    subjects: list[str]
+    gone: set[str]
 
 
 def fold(events: Iterable[AnyEvent], *, torn: bool = False) -> Report:
@@ -33,21 +44,24 @@ def fold(events: Iterable[AnyEvent], *, torn: bool = False) -> Report:
     Raises FoldError when no run started.
     """
     events = list(events)
-    started = {e.attempt: e for e in events if isinstance(e, Started)}
+    started = _by_attempt(events, Started)
     if not started:
         raise FoldError("no run started in these events")
     last = started[max(started)]
-    errors = sorted(e.text for e in events if isinstance(e, Noted) and e.kind == "error" and e.attempt == last.attempt)
+    errors = sorted(
+        {e.text for e in events if isinstance(e, Noted) and e.kind == "error" and e.attempt == last.attempt}
+    )
     if torn:
         errors.append("the journal ends in a torn line; the case that was being written is lost")
-    cases, measurements, data, clashes = _finished(events)
-    subjects, changed = _subjects(events)
-    selected, not_collected, filters = _selection(events)
-    cases += [Case(id=i, outcome="not run") for i in sorted(selected - {c.id for c in cases})]
+    selection = _selection(events)
+    kept = [e for e in current(events) if e.case.id not in selection.gone]
+    cases, measurements, data = _finished(kept)
+    subjects, changed = _subjects(kept)
+    cases += [Case(id=i, outcome="not run") for i in sorted(selection.cases - {c.id for c in cases})]
     policies, verdicts = _judgement(events, last.attempt)
-    run = _run(events, started[min(started)].run, last, filters)
-    errors += clashes + changed
-    why = reasons(run, subjects, cases, measurements, verdicts, errors, not_collected)
+    run = _run(events, started[min(started)].run, last, selection)
+    errors += _clashes(events, kept) + changed
+    why = reasons(run, subjects, cases, measurements, verdicts, errors, selection.not_collected)
     return Report(
         pass_all=not why,
         reasons=why,
@@ -61,8 +75,8 @@ def fold(events: Iterable[AnyEvent], *, torn: bool = False) -> Report:
         measurements=measurements,
         policies=policies,
         gates=verdicts,
-        not_collected=not_collected,
-        degraded=sorted({e.text for e in events if isinstance(e, Noted) and e.kind == "degraded"}),
+        not_collected=selection.not_collected,
+        degraded=_degraded(events, started),
         errors=errors,
     )
 
@@ -73,7 +87,7 @@ def current(events: Iterable[AnyEvent]) -> Iterator[Finished | Carried]:
     for e in events:
         if isinstance(e, Finished | Carried):
             old = best.get(e.case.id)
-            if old is None or _rank(e) > _rank(old):
+            if old is None or e.attempt > old.attempt or (e.attempt == old.attempt and _bytes(e) > _bytes(old)):
                 best[e.case.id] = e
     for case in sorted(best):
         yield best[case]
@@ -81,40 +95,64 @@ def current(events: Iterable[AnyEvent]) -> Iterator[Finished | Carried]:
 
 def samples(events: Iterable[AnyEvent]) -> Iterator[tuple[Case, str, Sample]]:
     """(case, subject key, sample) for every item of every case that counts."""
+    events = list(events)
+    gone = _selection(events).gone
     for e in current(events):
-        if isinstance(e, Finished):
+        if isinstance(e, Finished) and e.case.id not in gone:
             for sample in e.samples:
                 yield e.case, e.case.subject, sample
 
 
-def _rank(e: Finished | Carried) -> tuple[int, bytes]:
-    # the encoded bytes settle a double delivery the same way in whatever order the two arrive
-    return e.attempt, msgspec.json.encode(e, order="sorted")
+def _bytes(e: AnyEvent) -> bytes:
+    # settles a double delivery the same way in whatever order the two arrive
+    return msgspec.json.encode(e, order="sorted")
 
 
-def _finished(events: list[AnyEvent]) -> tuple[list[Case], list[Measurement], list[Dataset], list[str]]:
+def _by_attempt(events: Iterable[AnyEvent], kind: type[_E]) -> dict[int, _E]:
+    """The one event of a kind in every attempt."""
+    found: dict[int, _E] = {}
+    for e in events:
+        if isinstance(e, kind):
+            old = found.get(e.attempt)
+            if old is None or _bytes(e) > _bytes(old):
+                found[e.attempt] = e
+    return found
+
+
+def _finished(kept: list[Finished | Carried]) -> tuple[list[Case], list[Measurement], list[Dataset]]:
+    cases: list[Case] = []
+    measurements: dict[tuple[str, ...], Measurement] = {}
+    data: dict[tuple[str, str], Dataset] = {}
+    for e in kept:
+        # a carried case keeps the count of the run that measured it
+        same = isinstance(e, Carried) or e.case.measured == len(e.measurements)
+        cases.append(e.case if same else msgspec.structs.replace(e.case, measured=len(e.measurements)))
+        measurements |= {measurement_key(m): m for m in e.measurements}
+        data |= {(d.name, d.sha256): d for d in e.data}
+    return cases, [measurements[k] for k in sorted(measurements)], [data[k] for k in sorted(data)]
+
+
+def _clashes(events: Iterable[AnyEvent], kept: list[Finished | Carried]) -> list[str]:
+    """What was delivered twice: cases within one attempt, measurements within one case."""
     counts: dict[tuple[str, int], int] = {}
     for e in events:
         if isinstance(e, Finished | Carried):
             counts[e.case.id, e.attempt] = counts.get((e.case.id, e.attempt), 0) + 1
     errors = [f"case {case} finished {n} times in one run" for (case, _), n in sorted(counts.items()) if n > 1]
-    cases: list[Case] = []
-    measurements: dict[tuple[str, ...], Measurement] = {}
-    data: dict[tuple[str, str], Dataset] = {}
-    for e in current(events):
-        cases.append(e.case)
+    seen: set[tuple[str, ...]] = set()
+    for e in kept:
         for m in e.measurements:
-            if measurement_key(m) in measurements:
+            key = measurement_key(m)
+            if key in seen:
                 errors.append(f"measured twice: {m.metric} {m.params} in {m.case}")
-            measurements[measurement_key(m)] = m
-        data |= {(d.name, d.sha256): d for d in e.data}
-    return cases, [measurements[k] for k in sorted(measurements)], [data[k] for k in sorted(data)], errors
+            seen.add(key)
+    return errors
 
 
-def _subjects(events: list[AnyEvent]) -> tuple[list[Subject], list[str]]:
+def _subjects(kept: list[Finished | Carried]) -> tuple[list[Subject], list[str]]:
     found: dict[str, Subject] = {}
     errors = []
-    for e in current(events):
+    for e in kept:
         s = e.subject
         if s is None:
             continue
@@ -126,34 +164,52 @@ def _subjects(events: list[AnyEvent]) -> tuple[list[Subject], list[str]]:
     return [found[k] for k in sorted(found)], sorted(set(errors))
 
 
-def _selection(events: list[AnyEvent]) -> tuple[set[str], list[NotCollected], list[str]]:
+def _selection(events: Iterable[AnyEvent]) -> _Selection:
     """Of the last attempt that came as far as a selection; several events of it (one a worker) add up."""
     chosen = [e for e in events if isinstance(e, Selected)]
-    if not chosen:
-        return set(), [], []
-    attempt = max(e.attempt for e in chosen)
+    attempt = max((e.attempt for e in chosen), default=0)
     chosen = [e for e in chosen if e.attempt == attempt]
     left_out = {(n.case, n.subject, n.reason): n for e in chosen for n in e.not_collected}
-    filters = dict.fromkeys(f for e in chosen for f in e.filters)
-    return {c for e in chosen for c in e.cases}, [left_out[k] for k in sorted(left_out)], sorted(filters)
-
-
-def _judgement(events: list[AnyEvent], attempt: int) -> tuple[list[Policy], list[Verdict]]:
-    judged = [e for e in events if isinstance(e, Judged) and e.attempt == attempt]
-    if not judged:
-        return [], []
-    return judged[-1].policies, judged[-1].verdicts
-
-
-def _run(events: list[AnyEvent], first: Run, last: Started, filters: list[str]) -> Run:
-    ended = [e for e in events if isinstance(e, Ended) and e.attempt == last.attempt]
-    base = msgspec.structs.replace(
-        last.run, id=first.id, started_at=first.started_at, attempts=last.attempt, filters=filters
+    return _Selection(
+        cases={c for e in chosen for c in e.cases},
+        not_collected=[left_out[k] for k in sorted(left_out)],
+        filters=sorted({f for e in chosen for f in e.filters}),
+        subjects=sorted({s for e in chosen for s in e.subjects}),
+        # each worker says which cases its collection lacks; all collect the same
+        gone={c for e in chosen for c in e.gone},
     )
-    if not ended:
+
+
+def _judgement(events: Iterable[AnyEvent], attempt: int) -> tuple[list[Policy], list[Verdict]]:
+    judged = _by_attempt(events, Judged).get(attempt)
+    return (judged.policies, judged.verdicts) if judged else ([], [])
+
+
+def _run(events: Iterable[AnyEvent], first: Run, last: Started, selection: _Selection) -> Run:
+    base = msgspec.structs.replace(
+        last.run,
+        id=first.id,
+        started_at=first.started_at,
+        attempts=last.attempt,
+        filters=selection.filters,
+        subjects=selection.subjects,
+    )
+    end = _by_attempt(events, Ended).get(last.attempt)
+    if end is None:
         return base
-    end = ended[-1]
     state = "finished" if end.state == "finished" else "interrupted"
     return msgspec.structs.replace(
         base, state=state, finished_at=end.finished_at, exit_status=end.exit_status, judged=end.judged
     )
+
+
+def _degraded(events: Iterable[AnyEvent], started: dict[int, Started]) -> list[str]:
+    """What was not as asked for, in any attempt: its measurements may still count."""
+    found = {e.text for e in events if isinstance(e, Noted) and e.kind == "degraded"}
+    for attempt, e in started.items():
+        before = started.get(attempt - 1, e)
+        if (e.code.trialplate_sha256, e.code.evals_sha256) != (before.code.trialplate_sha256, before.code.evals_sha256):
+            found.add(f"attempt {attempt} ran with other code than attempt {attempt - 1}")
+        if e.environment.packages != before.environment.packages:
+            found.add(f"attempt {attempt} ran with other versions of its libraries than attempt {attempt - 1}")
+    return sorted(found)

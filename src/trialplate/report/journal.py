@@ -49,11 +49,16 @@ class Started(Event, frozen=True, kw_only=True, tag="started"):
 
 
 class Selected(Event, frozen=True, kw_only=True, tag="selected"):
-    """The cases this attempt means to run. Every one of them must end in a Finished event."""
+    """The cases this attempt means to run, and of which subjects. Every one of them must end in a Finished event.
+
+    `gone` are cases of an earlier attempt that the evals no longer have: what they measured does not count any more.
+    """
 
     cases: list[str]
     filters: list[str] = []
     not_collected: list[NotCollected] = []
+    subjects: list[str] = []
+    gone: list[str] = []
 
 
 class Finished(Event, frozen=True, kw_only=True, tag="finished"):
@@ -117,10 +122,16 @@ class Journal:
         self._synced_at = time.monotonic()
 
     def append(self, event: AnyEvent) -> None:
-        """Write one line; it is in the kernel's hands when this returns, and on the disk within two seconds of the next event."""
+        """Write one line, whole or not at all; it is in the kernel's hands when this returns, and on the disk within two seconds of the
+        next event. Raises OSError."""
         line = _encoder.encode(event) + b"\n"
-        while line:
-            line = line[os.write(self._fd, line) :]
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        finally:
+            if 0 < written < len(line):  # a full disk: taking the torn part back needs no space
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
         if time.monotonic() - self._synced_at >= FSYNC_EVERY_S:
             self.checkpoint()
 

@@ -76,7 +76,10 @@ class Dataset(Record, frozen=True, kw_only=True):
 
 
 class Case(Record, frozen=True, kw_only=True):
-    """One pytest case and how it ended. `source` is the SHA-256 of the file that defines it; `gate` marks cases that only judge."""
+    """One pytest case and how it ended. `source` is the SHA-256 of the file that defines it; `gate` marks cases that only judge.
+
+    `measured` counts what it recorded: a measurement that goes missing later leaves a gap that can be seen.
+    """
 
     id: str
     subject: str = ""
@@ -85,6 +88,7 @@ class Case(Record, frozen=True, kw_only=True):
     duration_s: float = 0.0
     source: str = ""
     gate: bool = False
+    measured: int = 0
 
 
 class Subject(Record, frozen=True, kw_only=True):
@@ -165,10 +169,10 @@ class Policy(Record, frozen=True, kw_only=True):
 
 
 class Run(Record, frozen=True, kw_only=True):
-    """When, how and how far. `state` is "started" until the run itself says otherwise."""
+    """When, how and how far. `state` is "started" until the run itself says otherwise; `subjects` are the keys that it selected cases of."""
 
     id: str
-    state: Literal["started", "finished", "interrupted", "resumed"]
+    state: Literal["started", "finished", "interrupted"]
     started_at: str
     finished_at: str | None = None
     argv: list[str] = []
@@ -177,6 +181,7 @@ class Run(Record, frozen=True, kw_only=True):
     seed: int = 0
     judged: bool = False
     filters: list[str] = []
+    subjects: list[str] = []
     workers: int = 0
 
 

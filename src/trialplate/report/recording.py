@@ -1,20 +1,17 @@
-"""What a case records, before it is written: plain data that survives a process boundary, checked at the moment it is recorded.
-
-A numpy or torch scalar on a test report crashes a distributed run, and NaN passes comparisons that are written the wrong way round:
-both are settled here, by float() and by refusing what is not finite.
-"""
+"""What a case records, before it is written: plain data, checked at the moment it is recorded, where the eval that did it can be named."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from trialplate.report import plain
 from trialplate.report.catalogue import Metric, lookup
+from trialplate.report.plain import RecordError
 
+__all__ = ["RecordError", "Recorder"]
 
-class RecordError(ValueError):
-    """A measurement that cannot be recorded; the text says what was wanted and what was got."""
+_DATA_FIELDS = {"seed": int, "revision": str, "license": str}
 
 
 class Recorder:
@@ -55,34 +52,49 @@ class Recorder:
             stderr = value.stderr if stderr is None else stderr
             ci = value.ci if ci is None else ci
             level, value = value.level, value.value
+        metric = plain.text("the name of a metric", metric)
         row = _row(metric, unit, direction, self._metrics)
-        plain = {k: _scalar(f"{metric}: parameter {k}", v) for k, v in params.items()}
-        self._refuse_duplicate(metric, plain)
-        number = _finite(metric, "value", value)
+        given = {plain.printable(k): plain.scalar(f"{metric}: parameter {k}", v) for k, v in params.items()}
+        number = plain.number(metric, "value", value)
         measurement = {
             "case": self.case,
             "subject": self.subject,
             "metric": metric,
-            "params": plain,
+            "params": given,
             "value": number,
-            "n": _count(metric, n),
-            "stderr": None if stderr is None else _finite(metric, "stderr", stderr),
-            "ci": _pair(metric, ci),
-            "level": float(level),
+            "n": plain.count(metric, n),
+            "stderr": plain.stderr(metric, stderr),
+            "ci": plain.interval(metric, ci),
+            "level": plain.level(metric, level),
             "null": _null(metric, null),
             "unit": row.unit,
             "direction": row.direction,
             "range": (row.low, row.high),
         }
         _refuse_out_of_range(metric, number, row)
-        kept = [_sample(metric, plain, s) for s in samples]
+        kept = [_sample(metric, given, s) for s in samples]
+        self._refuse_duplicate(metric, given)
         self.measurements.append(measurement)
         self.samples += kept
         return number
 
     def uses(self, name: str, sha256: str, n_items: int, **more: Any) -> None:
-        """Name the items that this case used, by content."""
-        self.data.append({"name": name, "sha256": sha256, "n_items": int(n_items), **more})
+        """Name the items that this case used, by content. `more`: seed (int), revision, license (str). Raises RecordError."""
+        place = f"data set {name}"
+        extra = {k: plain.scalar(f"{place}: {k}", v) for k, v in more.items() if v is not None}
+        for key, value in extra.items():
+            if not isinstance(value, _DATA_FIELDS.get(key, ())):
+                raise RecordError(
+                    f"{place}: {key}={value!r} is not kept; a data set has seed (int), revision and license (text)"
+                )
+        self.data.append(
+            {
+                "name": plain.text("the name of a data set", name),
+                "sha256": plain.text(f"{place}: sha256", sha256),
+                "n_items": plain.count(place, n_items, "n_items"),
+                **extra,
+            }
+        )
 
     def payload(self) -> dict[str, Any]:
         """Plain data for the test report."""
@@ -105,87 +117,44 @@ class Recorder:
 
 
 def _row(metric: str, unit: str | None, direction: str | None, extra: Mapping[str, Metric]) -> Metric:
-    found = lookup(metric, dict(extra))
+    found = lookup(metric, extra)
     if found is not None:
         return found
-    if unit is None or direction not in ("higher", "lower", "none"):
+    if not unit or direction not in ("higher", "lower", "none"):
         raise RecordError(
             f"{metric!r} is not in the metric catalogue; add it through the hook trialplate_metrics, or record it "
             f"with unit='...' and direction='higher', 'lower' or 'none'"
         )
-    return Metric(unit, direction, None, None, "")  # type: ignore[arg-type]
-
-
-def _number(metric: str, what: str, x: Any) -> float:
-    try:
-        return float(x)
-    except (TypeError, ValueError, RuntimeError) as e:  # RuntimeError: a tensor with several elements
-        raise RecordError(f"{metric}: {what} must be one number, got {type(x).__name__} {str(x)[:60]!r}") from e
-
-
-def _finite(metric: str, what: str, x: Any) -> float:
-    number = _number(metric, what, x)
-    if not math.isfinite(number):
-        raise RecordError(
-            f"{metric}: {what} is {number}; only finite numbers are recorded. Assert the cause first, or leave it unrecorded: "
-            f"a gate then says MISSING"
-        )
-    return number
-
-
-def _count(metric: str, n: Any) -> int:
-    if n is None:
-        raise RecordError(f"{metric}: say how many observations it rests on: record(..., n=...)")
-    number = int(n)
-    if number < 1:
-        raise RecordError(f"{metric}: n must be at least 1, got {number}; nothing was observed")
-    return number
-
-
-def _pair(metric: str, ci: Any) -> tuple[float, float] | None:
-    if ci is None:
-        return None
-    low, high = (_finite(metric, "ci", x) for x in ci)
-    if not low <= high:
-        raise RecordError(f"{metric}: ci must be (low, high), got ({low}, {high})")
-    return (low, high)
+    return Metric(plain.text(f"{metric}: unit", unit), direction, None, None, "")  # type: ignore[arg-type]
 
 
 def _null(metric: str, null: Any) -> dict[str, Any] | None:
     if null is None:
         return None
-    kind, value = null
+    try:
+        kind, value = null
+    except (TypeError, ValueError) as e:
+        raise RecordError(f"{metric}: null must be (kind, number) or (kind, estimate), got {null!r}") from e
+    n = ci = None
     if hasattr(value, "value") and hasattr(value, "ci"):
-        return {
-            "kind": str(kind),
-            "value": _finite(metric, "null", value.value),
-            "n": int(value.n),
-            "ci": _pair(metric, value.ci),
-        }
-    return {"kind": str(kind), "value": _finite(metric, "null", value), "n": None, "ci": None}
-
-
-def _scalar(what: str, x: Any) -> str | int | float | bool:
-    if isinstance(x, str | bool | int):
-        return x
-    if hasattr(x, "item"):  # a numpy scalar, which msgspec would refuse
-        x = x.item()
-    if isinstance(x, str | bool | int):
-        return x
-    if isinstance(x, float) and math.isfinite(x):
-        return x
-    raise RecordError(f"{what} must be a string, a boolean or a finite number, got {type(x).__name__} {str(x)[:60]!r}")
+        n, ci, value = value.n, value.ci, value.value
+    return {
+        "kind": plain.text(f"{metric}: the kind of its null", kind),
+        "value": plain.number(metric, "null", value),
+        "n": None if n is None else plain.count(metric, n, "n of the null"),
+        "ci": plain.interval(metric, ci),
+    }
 
 
 def _sample(metric: str, params: dict[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
     if "item" not in sample or "value" not in sample:
         raise RecordError(f"{metric}: a sample needs `item` and `value`, got keys {sorted(sample)}")
-    extra = {k: _scalar(f"{metric}: sample field {k}", v) for k, v in sample.items() if k not in ("item", "value")}
+    extra = {k: plain.scalar(f"{metric}: sample field {k}", v) for k, v in sample.items() if k not in ("item", "value")}
     return {
         "metric": metric,
         "params": params,
-        "item": str(sample["item"]),
-        "value": _finite(metric, "sample", sample["value"]),
+        "item": plain.printable(sample["item"]),
+        "value": plain.number(metric, "sample", sample["value"]),
         "extra": extra,
     }
 

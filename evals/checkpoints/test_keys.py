@@ -1,0 +1,58 @@
+"""Checkpoint keys: the names, shapes, dtypes and contents that others load by. Read from headers; nothing is loaded to compare names.
+
+Budget: 3 CPU seconds.
+"""
+
+import pytest
+
+from trialplate.checkpoints.diff import compare_keys
+from trialplate.checkpoints.files import find_weights
+from trialplate.checkpoints.golden import find_golden, write_golden
+from trialplate.checkpoints.manifest import read_manifest
+from trialplate.models import checks
+
+COUNTS = {"missing": "missing_keys", "unexpected": "unexpected_keys", "renamed": "renamed_keys", "shape_changed": "shape_changes",
+          "dtype_changed": "dtype_changes", "content_changed": "content_changes"}  # fmt: skip
+
+
+@pytest.mark.requires_golden("keys")
+def test_keys_against_golden(subject, source, record, golden_dir, golden_update):
+    """Missing, unexpected, renamed (beyond the allowed list, such as embed_out -> lm_head), reshaped, recast and rewritten tensors."""
+    actual = read_manifest(find_weights(source.path), content=True, transposed=True)
+    if golden_update:
+        write_golden(
+            golden_dir / "keys" / f"{subject.label.replace(':', '-')}.json", [subject.label], actual, content=True
+        )
+    golden = find_golden(golden_dir / "keys", subject.label)
+    diff = compare_keys(golden.keys, actual)
+    counts = {**diff.counts(), "renamed": sum(not r.is_allowed for r in diff.renamed)}
+    for kind, metric in COUNTS.items():
+        if kind != "content_changed" or diff.n_compared_content:
+            samples = [{"item": str(found)[:200], "value": 1} for found in getattr(diff, kind)]
+            record(metric, counts[kind], n=diff.n_golden, null=("golden against itself", 0), samples=samples)
+    assert diff.n_golden > 0
+
+
+def test_strict_load(model, record):
+    """Every key that the module wants is in the file and no other, every floating tensor has the dtype asked for, and memory holds what is stored."""
+    coverage = checks.key_coverage(model)
+    stored = checks.stored_gap(model)
+    record("missing_keys", len(coverage.missing), n=coverage.n_golden)
+    record("unexpected_keys", len(coverage.unexpected), n=coverage.n_golden)
+    record("dtype_violations", checks.dtypes_differing(model), n=coverage.n_golden)
+    record("content_changes", stored.n_different, n=stored.n_tensors)
+    assert stored.n_tensors > 0
+
+
+def test_tied_weights(model, record):
+    """Head and embedding are one tensor exactly when the configuration says so."""
+    tied = checks.tied(model)
+    record("tied_violations", tied.declared != tied.actual, n=1, declared=tied.declared)
+    assert model.vocab_rows > 0
+
+
+def test_round_trip(model, record, rng, tmp_path):
+    """Saved and loaded again, every tensor is the same bit for bit and so are the logits."""
+    trip = checks.round_trip(model, tmp_path / "saved", rng)
+    record("round_trip_gap", trip.logit_gap, n=2)
+    assert trip.is_identical

@@ -1,0 +1,1 @@
+"""Command line programs: each command is a thin call into a room."""

@@ -1,0 +1,94 @@
+"""`trialplate`: read reports, train the embedded model again, list what `--model` knows. Measuring is pytest's: `pytest evals`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trialplate import __version__
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+embedded = typer.Typer(help="The models that ship with the project.", no_args_is_help=True)
+app.add_typer(embedded, name="embedded")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trialplate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, such as reports/latest.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead.")] = False,
+) -> None:
+    """Print a report again. A run that was cut short is folded from its journal. Exit status 0 only if it passes."""
+    from trialplate.cli.show import show
+    from trialplate.report.store import ReportError, encode, load_run
+
+    try:
+        found = load_run(folder)
+    except ReportError as e:
+        typer.echo(f"error: {e}", err=True)
+        raise typer.Exit(2) from e
+    if json_:
+        typer.echo(encode(found).decode(), nl=False)
+    else:
+        show(found, folder)
+    raise typer.Exit(0 if found.pass_all else 1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a report."""
+    import json
+
+    from trialplate.report.store import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def models() -> None:
+    """List the names that --model knows besides folders and hub ids."""
+    from trialplate.models.catalog import CATALOG, EMBEDDED
+
+    for name in EMBEDDED:
+        typer.echo(f"{name:28} ships with the project")
+    for name, entry in CATALOG.items():
+        typer.echo(f"{name:28} {entry.hub_id}")
+
+
+@embedded.command()
+def train(
+    outdir: Annotated[
+        Path, typer.Option(help="Folder to write; must not exist. The shipped files are not touched.")
+    ] = Path("runs/neox-tiny"),
+    seed: Annotated[int, typer.Option(help="Seed of initialisation and data order.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Train embedded:neox-tiny again: about 15 minutes on one CPU core. Writes nothing unless the model reaches its scores."""
+    from trialplate.models.embedded_training import TargetsMissed, build
+
+    try:
+        build(outdir, seed=seed, device=device, progress=lambda step, steps, text: typer.echo(f"{step}/{steps} {text}"))
+    except (TargetsMissed, OSError, ValueError) as e:
+        typer.echo(f"error: {e}", err=True)
+        raise typer.Exit(2) from e
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
