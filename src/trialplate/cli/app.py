@@ -61,6 +61,14 @@ def schema() -> None:
 
 
 @app.command()
+def metrics() -> None:
+    """Print the metric catalogue as Markdown (docs/metrics.md)."""
+    from trialplate.writers.catalogue import catalogue_page
+
+    typer.echo(catalogue_page(), nl=False)
+
+
+@app.command()
 def models() -> None:
     """List the names that --model knows besides folders and hub ids."""
     from trialplate.models.catalog import CATALOG, EMBEDDED
@@ -87,6 +95,7 @@ def train(
     except (TargetsMissed, OSError, ValueError) as e:
         typer.echo(f"error: {e}", err=True)
         raise typer.Exit(2) from e
+    typer.echo(f"written: {outdir}")
 
 
 def main() -> None:

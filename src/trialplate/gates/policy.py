@@ -206,14 +206,23 @@ def _explain(message: str, table: dict[str, Any], where: str) -> str:
     text = message.split(" - at ")[0]
     if found is None:
         field = re.search(r"\$\.(\w+)", message)
-        return f"{where}: {field[1] + ': ' if field else ''}{text}"
-    gates = table.get("gate")
-    entry = gates[int(found[1])] if isinstance(gates, list) and int(found[1]) < len(gates) else {}
-    name = (
-        entry.get("name", f"number {int(found[1]) + 1}") if isinstance(entry, dict) else f"number {int(found[1]) + 1}"
-    )
+        return f"{where}: {field[1] + ': ' if field else ''}{text}{_meant(text, _File.__struct_fields__)}"
     field_name = found[2].strip("`")
+    hint = _meant(text, Gate.__struct_fields__)
+    if field_name == "basis":
+        hint = "; give point, lcb or ucb"
+    return f"{where}: gate {_name(table, int(found[1]))!r}: {field_name + ': ' if field_name else ''}{text}{hint}"
+
+
+def _name(table: dict[str, Any], index: int) -> str:
+    """The name of a gate that could not be read, or its number."""
+    gates = table["gate"]
+    entry = gates[index] if isinstance(gates, list) else None
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and name else f"number {index + 1}"
+
+
+def _meant(text: str, fields: tuple[str, ...]) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", text)
-    near = difflib.get_close_matches(unknown[1], Gate.__struct_fields__, 1) if unknown else []
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{where}: gate {name!r}: {field_name + ': ' if field_name else ''}{text}{hint}"
+    near = difflib.get_close_matches(unknown[1], fields, 1) if unknown else []
+    return f"; did you mean {near[0]!r}?" if near else ""

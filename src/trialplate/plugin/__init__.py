@@ -42,7 +42,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks; start a report where one is asked for."""
     for line in options.MARKS:
         config.addinivalue_line("markers", line)
-    if options.is_worker(config) or options.is_active(config):
+    if any(config.getoption(options.dest(name), None) for name in options.SHORT):
+        from trialplate.plugin import rootdir
+
+        rootdir.check(config)
+    if options.is_worker(config):
+        if "trialplate_done" in config.workerinput:  # type: ignore[attr-defined]
+            from trialplate.plugin import worker
+
+            config.pluginmanager.register(worker.WorkerPlugin(config), "trialplate-worker")
+    elif options.is_active(config):
         from trialplate.plugin import start
 
         start.start(config)
@@ -58,6 +67,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         run.close()
 
 
+@pytest.hookimpl(trylast=True)  # after the suite's own: what it parametrizes itself is its own
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Cases over subjects, and over gates: only where our own fixtures are used, so that a suite's own `model` is left alone."""
     if "trialplate_subject" in metafunc.fixturenames or "trialplate_gate" in metafunc.fixturenames:

@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from trialplate.plugin import options
+from trialplate.plugin import keys, options
 
 
 def case_id(nodeid: str, config: pytest.Config) -> str:
     """The id of a case from its node id; under no folder of evals it is the node id itself."""
     path, sep, rest = nodeid.partition("::")
-    return _relative(path, config.rootpath, tuple(options.evals_folders(config))) + sep + rest
+    known = config.stash.setdefault(keys.CASE_FILES, {})
+    if path not in known:
+        named = _relative(config.rootpath / path, options.evals_folders(config)) or path
+        known[path] = named.encode("utf-8", "backslashreplace").decode()  # a file name need not be UTF-8, a report must
+    return known[path] + sep + rest
 
 
 def source_digest(nodeid: str, config: pytest.Config) -> str:
     """SHA-256 of the file that defines a case; empty where it is no file."""
-    return _file_digest(config.rootpath / nodeid.partition("::")[0])
+    path = config.rootpath / nodeid.partition("::")[0]
+    known = config.stash.setdefault(keys.SOURCES, {})
+    if path not in known:
+        known[path] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return known[path]
 
 
-@cache
-def _relative(path: str, rootpath: Path, evals: tuple[Path, ...]) -> str:
-    # normpath, not resolve: a linked folder of evals keeps the name it was called by
-    full = Path(os.path.normpath(rootpath / path))
-    for folder in evals:
-        if full.is_relative_to(folder):
-            return full.relative_to(folder).as_posix()
-    return path
-
-
-@cache
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+def _relative(path: Path, evals: list[Path]) -> str | None:
+    # as it was called first: inside a folder of evals a linked file keeps the name of the link
+    for full in (Path(os.path.normpath(path)), path.resolve()):
+        for folder in evals:
+            if full.is_relative_to(folder):
+                return full.relative_to(folder).as_posix()
+    return None
 
 
 def case_seed(seed: int, case: str) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib.metadata
 import platform
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Gpu(NamedTuple):
@@ -43,12 +42,8 @@ def torch_has_cuda() -> bool:
 
 def cuda_gpus() -> list[Gpu]:
     """GPUs that the CUDA driver shows to this process (it respects CUDA_VISIBLE_DEVICES); empty without a driver."""
-    library = ctypes.util.find_library("cuda")
-    if library is None:
-        return []
-    try:
-        cuda = ctypes.CDLL(library)
-    except OSError:  # a driver that is installed and cannot be loaded is no device
+    cuda = _driver()
+    if cuda is None:
         return []
     count = ctypes.c_int()
     if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
@@ -65,10 +60,15 @@ def cuda_gpus() -> list[Gpu]:
 
 def cuda_driver() -> str | None:
     """CUDA version of the driver ("13.0"), or None."""
-    library = ctypes.util.find_library("cuda")
-    if library is None:
-        return None
-    version = ctypes.c_int()
-    if ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version)) != 0:
+    cuda, version = _driver(), ctypes.c_int()
+    if cuda is None or cuda.cuDriverGetVersion(ctypes.byref(version)) != 0:
         return None
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _driver() -> Any:
+    # by the name under which every driver installs it: find_library would start a linker to ask
+    try:
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:  # not installed, or installed and not loadable: no device either way
+        return None

@@ -26,17 +26,12 @@ def subject(trialplate_subject: Any) -> Any:
 @pytest.fixture
 def source(request: pytest.FixtureRequest, trialplate_subject: Any) -> Any:
     """Where the subject's files are: `source.path` holds config, tokenizer and weights."""
-    from trialplate.plugin import hookspec
-    from trialplate.plugin.loading import pool
+    from trialplate.plugin.loading import source_of
 
-    if (
-        hookspec.has_own_loader(request.config)
-        and (own := pool(request.config).lease(trialplate_subject).source) is not None
-    ):
-        return own
-    from trialplate.models.resolve import resolve
-
-    return resolve(trialplate_subject, online=options.value(request.config, "online"))
+    found = source_of(request.config, trialplate_subject)
+    if found is None:
+        pytest.fail(f"{trialplate_subject.label} has no files; mark the case requires_files", pytrace=False)
+    return found
 
 
 @pytest.fixture
@@ -50,12 +45,20 @@ def model(request: pytest.FixtureRequest, trialplate_subject: Any, record: Any) 
 
 
 @pytest.fixture
-def scorer(request: pytest.FixtureRequest, model: Any, progress: Any) -> Any:
-    """Scores requests with the subject's model."""
+def scorer(request: pytest.FixtureRequest, model: Any, progress: Any, record: Any) -> Any:
+    """Scores requests with the subject's model. A budget that memory forced down is written into the report."""
     from trialplate.plugin.loading import cache
     from trialplate.scoring import Scorer
 
-    return Scorer(model, cache=cache(request.config), progress=progress)
+    found = Scorer(model, cache=cache(request.config), progress=progress)
+    asked = found.token_budget
+
+    def shrunk() -> str | None:
+        now = found.token_budget
+        return None if now == asked else f"{model.label}: memory ran out, batches were cut from {asked} to {now} positions"
+
+    record.degradations.append(shrunk)
+    return found
 
 
 @pytest.fixture
@@ -171,4 +174,7 @@ def verdict(request: pytest.FixtureRequest, trialplate_gate: Any) -> Any:
     if run is None:
         pytest.fail("gates judge a report, and this run writes none; give --report DIR", pytrace=False)
     wanted = (trialplate_gate.policy.name, trialplate_gate.gate.name, trialplate_gate.subject)
-    return next(v for v in run.verdicts() if (v.policy, v.gate, v.subject) == wanted)
+    found = next((v for v in run.verdicts() if (v.policy, v.gate, v.subject) == wanted), None)
+    if found is None:
+        pytest.fail("nothing was measured, so there is nothing to judge", pytrace=False)
+    return found

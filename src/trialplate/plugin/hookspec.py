@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,12 @@ class _Hooks(pluggy.PluginManager):
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         if not name.startswith("trialplate_") or not inspect.isroutine(getattr(plugin, name, None)):
             return None
-        # fixtures of this plugin carry the prefix too; only the specified names are hooks
-        return super().parse_hookimpl_opts(plugin, name) or ({} if hasattr(self.hook, name) else None)
+        if not hasattr(self.hook, name):  # a hook that is never called would be missed by nobody
+            known = sorted(n for n in vars(self.hook) if n.startswith("trialplate_"))
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"hooks are {', '.join(known)}"
+            raise pytest.UsageError(f"{getattr(plugin, '__file__', plugin)}: {name} is no hook of trialplate; {hint}")
+        return super().parse_hookimpl_opts(plugin, name) or {}
 
 
 def own_hooks(config: pytest.Config) -> Any:
@@ -54,7 +59,10 @@ def own_hooks(config: pytest.Config) -> Any:
     for plugin in config.pluginmanager.get_plugins():
         if getattr(plugin, "__name__", "").startswith("trialplate.plugin") or manager.is_registered(plugin):
             continue
-        manager.register(plugin, name=str(id(plugin)))  # two conftests may share a module name
+        try:
+            manager.register(plugin, name=str(id(plugin)))  # two conftests may share a module name
+        except pluggy.PluginValidationError as e:
+            raise pytest.UsageError(f"{getattr(plugin, '__file__', plugin)}: {e}") from e
     return manager.hook
 
 
@@ -67,4 +75,12 @@ def extra_metrics(config: pytest.Config) -> dict[str, Any]:
     """Catalogue rows of the suite's own."""
     from trialplate.report.catalogue import Metric
 
-    return {name: Metric(*row) for rows in own_hooks(config).trialplate_metrics() for name, row in rows.items()}
+    found = {}
+    for rows in own_hooks(config).trialplate_metrics():
+        for name, row in rows.items():
+            if len(row) != 5 or row[1] not in ("higher", "lower", "none"):
+                raise pytest.UsageError(
+                    f"trialplate_metrics: {name!r}: wanted (unit, 'higher' | 'lower' | 'none', low, high, text), got {row!r}"
+                )
+            found[name] = Metric(*row)
+    return found

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,27 +12,55 @@ import pytest
 from trialplate.plugin import cases, options
 
 
-@contextmanager
-def seeded(config: pytest.Config, nodeid: str) -> Iterator[None]:
-    """Seed the generators of Python, and of numpy and torch where they are imported, for one case."""
-    seed = cases.case_seed(options.value(config, "seed"), cases.case_id(nodeid, config)) % 2**32
-    numpy, torch = _loaded("numpy", "random"), _loaded("torch", "random")
-    python_state = random.getstate()
-    numpy_state = numpy.random.get_state() if numpy else None
-    torch_state = torch.get_rng_state() if torch else None
-    random.seed(seed)
-    if numpy:
-        numpy.random.seed(seed)
-    if torch:
-        torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        if numpy:
-            numpy.random.set_state(numpy_state)
-        if torch:
-            torch.set_rng_state(torch_state)
+class Isolation:
+    """The generators of Python, and of numpy and torch where they are imported, for one case."""
+
+    def __init__(self, config: pytest.Config, nodeid: str) -> None:
+        self._seed = cases.case_seed(options.value(config, "seed"), cases.case_id(nodeid, config)) % 2**32
+        self._restore: dict[str, Callable[[], None]] = {}
+        self.seed()
+
+    def seed(self) -> None:
+        """Seed what is there and was not there before: a fixture may have imported a library for the first time."""
+        if "random" not in self._restore:
+            state = random.getstate()
+            self._restore["random"] = lambda: random.setstate(state)
+            random.seed(self._seed)
+        for name, take in (("numpy", _numpy), ("torch", _torch), ("torch.cuda", _cuda)):
+            if name not in self._restore and (restore := take(self._seed)) is not None:
+                self._restore[name] = restore
+
+    def restore(self) -> None:
+        """Put every generator back to where it was."""
+        for restore in self._restore.values():
+            restore()
+
+
+def _numpy(seed: int) -> Callable[[], None] | None:
+    numpy = _loaded("numpy", "random")
+    if numpy is None:
+        return None
+    state = numpy.random.get_state()
+    numpy.random.seed(seed)
+    return lambda: numpy.random.set_state(state)
+
+
+def _torch(seed: int) -> Callable[[], None] | None:
+    torch = _loaded("torch", "default_generator")
+    if torch is None:
+        return None
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would queue a call for every accelerator too
+    return lambda: torch.set_rng_state(state)
+
+
+def _cuda(seed: int) -> Callable[[], None] | None:
+    torch = _loaded("torch", "cuda")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    states = torch.cuda.get_rng_state_all()
+    torch.cuda.manual_seed_all(seed)
+    return lambda: torch.cuda.set_rng_state_all(states)
 
 
 def _loaded(name: str, part: str) -> Any:

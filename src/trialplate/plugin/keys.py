@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,4 +19,7 @@ OWN_HOOKS: pytest.StashKey[Any] = pytest.StashKey()
 SUBJECTS: pytest.StashKey[list[Any]] = pytest.StashKey()
 BINDINGS: pytest.StashKey[list[Any]] = pytest.StashKey()
 NOT_COLLECTED: pytest.StashKey[list[dict[str, str]]] = pytest.StashKey()
+MEASURED: pytest.StashKey[set[str]] = pytest.StashKey()
+CASE_FILES: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+SOURCES: pytest.StashKey[dict[Path, str]] = pytest.StashKey()
 ENCODERS: pytest.StashKey[dict[str, Any]] = pytest.StashKey()

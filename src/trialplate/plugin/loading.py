@@ -51,6 +51,15 @@ def tokenizer(config: pytest.Config, spec: Any) -> Any:
     return peek_tokenizer(spec, online=options.value(config, "online"))
 
 
+def source_of(config: pytest.Config, spec: Any) -> Any:
+    """Where a subject's files are, or None for a model that the suite's own loader made in memory."""
+    from trialplate.models.resolve import resolve
+
+    if hookspec.has_own_loader(config) and not (model := pool(config).lease(spec)).has_files:
+        return model.source if model.source is not None and model.source.kind != "factory" else None
+    return resolve(spec, online=options.value(config, "online"))
+
+
 def cache(config: pytest.Config) -> Any:
     """The response cache of this process, or None."""
     found = config.stash.get(keys.CACHE, None)
@@ -63,11 +72,13 @@ def cache(config: pytest.Config) -> Any:
 
 def golden_file(config: pytest.Config, spec: Any, kind: str) -> Path:
     """The golden file of a kind that names the subject's model among its `models`; where there is none, the one it would be written to."""
-    folder = options.folder(config, "golden") / kind
+    from trialplate.models.catalog import canonical_name
+
+    folder, name = options.folder(config, "golden") / kind, canonical_name(spec.name)
     for path in sorted(folder.glob("*.json")):
-        if spec.label in json.loads(path.read_text(encoding="utf-8")).get("models", ()):
+        if name in json.loads(path.read_text(encoding="utf-8")).get("models", ()):
             return path
-    return folder / (re.sub(r"[^\w.@+-]+", "-", spec.label).strip("-") + ".json")
+    return folder / (re.sub(r"[^\w.@+-]+", "-", name).strip("-") + ".json")
 
 
 def weights_digest_of(spec: Any, *, online: bool) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from trialplate.plugin import cases, options
 from trialplate.plugin.run import RunState
+from trialplate.report.conclude import run_reasons
 from trialplate.report.journal import Carried
-from trialplate.report.model import Report
+from trialplate.report.model import Case, Measurement, Report
 from trialplate.report.store import load_run
 
 
@@ -35,23 +35,34 @@ def take(config: pytest.Config, places: list[Path]) -> list[tuple[Report, dict[s
 
 
 def carry(run: RunState, taken: list[tuple[Report, dict[str, str]]]) -> None:
-    """Put earlier cases and measurements into this run's journal. A case that two runs measured is an error of the report."""
+    """Put earlier cases and measurements into this run's journal, and whatever kept the earlier run from passing that no gate would see."""
     seen: set[str] = set()
     for report, stale in taken:
-        subjects = {s.key: s for s in report.subjects}
-        by_case: dict[str, list[Any]] = {}
-        for m in report.measurements:
-            by_case.setdefault(m.case, []).append(m)
-        for case in (c for c in report.cases if not c.gate):
+        for text in [*run_reasons(report.run), *report.errors]:
+            run.note("error", f"the --measured run {report.run.id}: {text}")
+        for text in report.degraded:
+            run.note("degraded", f"the --measured run {report.run.id}: {text}")
+        left_out = [{"case": n.case, "subject": n.subject, "reason": n.reason} for n in report.not_collected]
+        run.select([], report.run.filters, left_out, report.run.subjects)
+        data = (
+            report.data
+        )  # a report knows the data sets of a run, not those of a case: the first case carries them all
+        for case, measurements in _by_case(report):
             if case.id in seen:
                 run.note("error", f"case {case.id} is in two of the --measured runs; give one of them")
                 continue
             seen.add(case.id)
-            run.write(Carried(attempt=run.attempt, case=case, measurements=by_case.get(case.id, []), data=[],
-                              subject=subjects.get(case.subject)))  # fmt: skip
+            subject = next((s for s in report.subjects if s.key == case.subject), None)
+            run.write(Carried(attempt=run.attempt, case=case, measurements=measurements, data=data, subject=subject))
+            data = []
         run.stale |= stale
-        if report.run.state != "finished":
-            run.note("error", f"the --measured run {report.run.id} did not finish")
+
+
+def _by_case(report: Report) -> list[tuple[Case, list[Measurement]]]:
+    found: dict[str, list[Measurement]] = {}
+    for m in report.measurements:
+        found.setdefault(m.case, []).append(m)
+    return [(c, found.get(c.id, [])) for c in report.cases if not c.gate]
 
 
 def _stale(config: pytest.Config, report: Report) -> dict[str, str]:
@@ -60,35 +71,40 @@ def _stale(config: pytest.Config, report: Report) -> dict[str, str]:
     for case in report.cases:
         if case.subject in changed:
             reasons[case.id] = changed[case.subject]
-        elif case.source and (now := _source(config, case.id)) and now != case.source:
-            reasons[case.id] = f"{case.id.partition('::')[0]} has changed since it measured this"
+        elif case.source and (now := _source(config, case.id)) != case.source:
+            reasons[case.id] = (
+                f"{case.id.partition('::')[0]} {'has changed' if now else 'is gone'} since it measured this"
+            )
     return reasons
 
 
 def _source(config: pytest.Config, case: str) -> str:
+    """Digest of the file of a case as it is now; empty where there is none any more."""
     path = case.partition("::")[0]
-    for folder in options.evals_folders(config):
-        if (folder / path).is_file():
-            return cases.source_digest(str(folder / path), config)
-    return ""
+    found = (f / path for f in (*options.evals_folders(config), config.rootpath) if (f / path).is_file())
+    return cases.source_digest(str(next(found, "")), config)
 
 
 def _changed_subjects(config: pytest.Config, report: Report) -> dict[str, str]:
     """Subjects that can be found here and have other weights by now; one that cannot be found is judged as it was measured."""
-    from trialplate.models.resolve import ModelNotFound
+    from trialplate.models.errors import ModelError, ModelNotFound
     from trialplate.models.spec import ModelSpec
     from trialplate.plugin.loading import weights_digest_of
 
     changed = {}
     for s in report.subjects:
-        spec = ModelSpec(name=s.label.split("@")[0].split("+")[0], revision=s.revision, device=s.device, dtype=s.dtype)
-        if s.adapter_digest or spec.label != s.label:
+        if s.adapter_digest or not s.weights_digest or s.source == "memory":
             continue
-        try:
-            now = weights_digest_of(spec, online=False)
-        except ModelNotFound:
+        revision = s.revision if s.revision and s.label.endswith(f"@{s.revision}") else None
+        name = s.label.removesuffix(f"@{revision}") if revision else s.label
+        try:  # on the CPU: weights are the same everywhere
+            now = weights_digest_of(ModelSpec(name=name, revision=revision, dtype=s.dtype), online=False)
+        except (ModelError, ValueError) as e:  # CheckpointError is a ValueError
+            if isinstance(e, ModelNotFound):
+                continue
+            changed[s.key] = f"{s.label} cannot be read by now: {e}"
             continue
-        if s.weights_digest and now != s.weights_digest:
+        if now != s.weights_digest:
             changed[s.key] = (
                 f"{s.label} has other weights by now ({now[:12]}) than were measured ({s.weights_digest[:12]})"
             )

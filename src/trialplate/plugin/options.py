@@ -58,9 +58,11 @@ MARKS = (
     "network: needs the network",
     "requires_tokens(name): needs a tokenizer that can do this (see tasks/requirements.py), else not collected",
     "requires_data(file): needs this file in the data folder, else not collected",
+    "requires_files: needs a model whose weights come from files, else not collected",
     "requires_golden(folder): needs a golden file of the model, else not collected",
 )
 _BY_NAME = {o.name: o for o in OPTIONS}
+_IDLE = ("collectonly", "showfixtures", "show_fixtures_per_test", "markers", "help", "version", "cacheshow")
 
 
 def dest(name: str) -> str:
@@ -112,7 +114,7 @@ def resolved(config: pytest.Config, name: str) -> tuple[Any, str]:
     """(value, origin): origin is "command line", the ini key, or "default". Raises UsageError for an ini value of the wrong type."""
     option = _BY_NAME[name]
     given = config.getoption(dest(name), None)
-    if given not in (None, [], False):
+    if given is not None and given is not False and given != []:  # 0 was given too
         return given, "command line"
     if option.ini:
         ini = config.getini(f"{PREFIX}_{option.ini}")
@@ -146,6 +148,14 @@ def evals_folders(config: pytest.Config) -> list[Path]:
     return [Path(p).resolve() for p in config.getini(f"{PREFIX}_evals")]
 
 
+def check(config: pytest.Config) -> None:
+    """Refuse numbers that could not be meant. Raises UsageError."""
+    for name in ("limit", "threads"):
+        given, origin = resolved(config, name)
+        if given is not None and given < 1:
+            raise pytest.UsageError(f"{flag(name)} {given} ({origin}): wanted a whole number of at least 1")
+
+
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process is an xdist worker."""
     return hasattr(config, "workerinput")
@@ -154,7 +164,7 @@ def is_worker(config: pytest.Config) -> bool:
 def is_active(config: pytest.Config) -> bool:
     """Whether this run writes a report: asked for by --report or --resume, or an argument lies in a folder of evals.
 
-    Never with --collect-only, --fixtures or --markers, which run nothing.
+    Never with --collect-only, --fixtures, --help and the like, which run nothing.
     """
     return _is_meant(config) and not _is_idle(config)
 
@@ -165,9 +175,7 @@ def is_dry(config: pytest.Config) -> bool:
 
 
 def _is_idle(config: pytest.Config) -> bool:
-    return any(
-        config.getoption(name, False) for name in ("collectonly", "showfixtures", "show_fixtures_per_test", "markers")
-    )
+    return any(config.getoption(name, False) for name in _IDLE)
 
 
 def _is_meant(config: pytest.Config) -> bool:

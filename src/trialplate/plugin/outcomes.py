@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from trialplate.report.model import Outcome, Verdict
+from trialplate.report.plain import printable
 
 _RANK: dict[Outcome, int] = {
     "passed": 0,
@@ -29,22 +30,26 @@ class CaseTally:
         self.duration = 0.0
         self.payload: dict[str, Any] | None = None
         self.called = False
+        self.reruns = 0
 
     def add(self, report: Any) -> bool:
         """Take one report; True when it was the case's last one."""
-        self.duration += report.duration
+        # taken off the report: pytest keeps every report to its end, and samples can be many
+        payload = report.__dict__.pop("trialplate", None)
         if report.outcome == "rerun":
             # the attempt does not count; what it recorded is replaced by the next one's
+            reruns = self.reruns + 1
             self.__init__()  # type: ignore[misc]
+            self.reruns = reruns
             return False
         outcome = _outcome(report)
         if _RANK[outcome] > _RANK[self.outcome]:
             self.outcome, self.reason = outcome, _reason(report)
         if hasattr(report, "context"):  # a subtest: its failure counts, what it repeats does not
             return False
+        self.duration += report.duration
         if report.when == "call":
-            self.called = True
-            self.payload = getattr(report, "trialplate", None)
+            self.called, self.payload = True, payload
         if report.when == "teardown" and not self.called and self.outcome == "passed":
             self.outcome, self.reason = "error", "it never ran"
         return report.when in ("teardown", "???")
@@ -63,10 +68,10 @@ def _outcome(report: Any) -> Outcome:
 
 def _reason(report: Any) -> str:
     if isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2])[:500]
+        return printable(report.longrepr[2])[:500]
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr or "")
-    lines = text.strip().splitlines()
+    lines = printable(text).strip().splitlines()
     return lines[0][:500] if lines else ""
 
 

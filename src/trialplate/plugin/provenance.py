@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import trialplate
-from trialplate.plugin import devices, options
+from trialplate.plugin import devices, filters, options
 from trialplate.report.model import Code, Environment, Setting
+from trialplate.report.plain import printable
 
 VARIABLES = (
     "CI", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "PYTHONHASHSEED",
@@ -83,6 +84,9 @@ def settings(config: pytest.Config) -> dict[str, Setting]:
     for name, attribute in (("-m", "markexpr"), ("-k", "keyword")):
         expression = config.getoption(attribute, "") or ""
         found[name] = Setting(value=expression, origin="command line" if expression else "default")
+    chosen = filters.filters(config)
+    found["selection"] = Setting(value=private(chosen), origin="command line" if chosen else "default")
+    found["paths"] = Setting(value=private(filters.paths(config)), origin="command line")
     return found
 
 
@@ -92,9 +96,9 @@ def private(value: Any) -> Any:
         return [private(v) for v in value]
     if not isinstance(value, str):
         return value
-    text = re.sub(r"//[^/@\s]+@", "//", value)
+    text = re.sub(r"//[^/@\s]+@", "//", printable(value))
     home = str(Path.home())
-    return text.replace(home, "~") if home not in ("/", "") else text
+    return re.sub(rf"{re.escape(home)}(?=/|$)", "~", text) if home not in ("/", "") else text
 
 
 def _cpu() -> str:

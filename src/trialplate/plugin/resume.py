@@ -10,26 +10,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from trialplate.plugin import cases, hookspec, options, provenance
-from trialplate.report.journal import JOURNAL, trim_torn_tail
+from trialplate.report.journal import JOURNAL
 from trialplate.report.model import Report
 from trialplate.report.store import ReportError, load_run
 
 # options that decide which cases there are and what they measure; the others may differ between the attempts
 SAME = (
-    "model",
-    "revision",
-    "device",
-    "dtype",
-    "adapter",
-    "task",
-    "limit",
-    "seed",
-    "data",
-    "golden",
-    "threads",
-    "-m",
-    "-k",
-)
+    "model", "revision", "device", "dtype", "adapter", "task", "limit", "seed", "data", "golden", "threads", "selection", "paths",
+)  # fmt: skip
 
 
 class Earlier(NamedTuple):
@@ -52,7 +40,6 @@ def earlier(config: pytest.Config) -> Earlier | None:
             f"--resume {given}: holds no {JOURNAL}; give the folder of a run, such as reports/latest"
         )
     try:
-        trim_torn_tail(folder)
         report = load_run(folder)
     except (ReportError, OSError) as e:
         raise pytest.UsageError(f"--resume {given}: {e}") from e

@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import pytest
 
-from trialplate.plugin import keys, options, resume
+from trialplate.plugin import isolation, keys, options, resume
 from trialplate.plugin.cases import case_id
 
 
 class SelectPlugin:
-    """Arranges the items of a run of evals, in every process that collects."""
+    """Arranges the items of a run of evals, and isolates each case, in every process that collects.
 
-    def __init__(self, config: pytest.Config, done: dict[str, str] | None = None) -> None:
-        self.config, self.done = config, done or {}
+    `done` maps the cases that need not run again to the digest of their file; `known` are all cases of the run that is continued.
+    """
+
+    def __init__(self, config: pytest.Config, done: dict[str, str] | None = None, known: Iterable[str] = ()) -> None:
+        self.config, self.done, self.known = config, done or {}, set(known)
         self.all_cases: list[str] = []
         self.gates: list[tuple[str, int]] = []
+        self.subjects: set[str] = set()
+        self.is_whole = True
+        self._isolation: isolation.Isolation | None = None
         config.stash.setdefault(keys.NOT_COLLECTED, [])
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that could not be collected hides its cases."""
+        self.is_whole = self.is_whole and report.passed
 
     @pytest.hookimpl(trylast=True)  # after the selections by -k and -m
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep what applies, gates last."""
-        kept = self._keep_task(items)
-        kept = [i for i in kept if self._applies(i)]
+        kept = [i for i in self._keep_task(items) if _is_gate(i) or self._applies(i)]
+        self.subjects |= {s.key for i in kept if (s := _params(i).get("trialplate_subject")) is not None}
+        self.subjects |= {n["subject"] for n in self.config.stash[keys.NOT_COLLECTED]} - {""}
+        kept = [i for i in kept if not _is_gate(i) or self._is_judged(i)]
         self.all_cases = [case_id(i.nodeid, self.config) for i in kept]
-        kept = [
-            i for i in kept if not resume.unchanged(case_id(i.nodeid, self.config), i.nodeid, self.done, self.config)
-        ]
-        gates = [i for i in kept if i.get_closest_marker("gate")]
-        measuring = _ordered(self.config, [i for i in kept if not i.get_closest_marker("gate")])
-        self.gates = [(i.nodeid, _index(i, "trialplate_gate")) for i in gates if "trialplate_gate" in _params(i)]
+        measuring = _ordered(self.config, [i for i in kept if not _is_gate(i) and not self._is_done(i)])
+        gates = [i for i in kept if _is_gate(i)]
+        self.gates = [(i.nodeid, _index(i, "trialplate_gate")) for i in gates]
         chosen = measuring + (gates if self._judges(measuring) else [])
         left = {id(i) for i in chosen}
         if dropped := [i for i in items if id(i) not in left]:
             self.config.hook.pytest_deselected(items=dropped)
         items[:] = chosen
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Global generators are seeded for the case and restored after it."""
+        self._isolation = isolation.Isolation(self.config, item.nodeid)
+        try:
+            return (yield)
+        finally:
+            self._isolation.restore()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        """A fixture may have imported a library, and with it a generator."""
+        if self._isolation is not None:
+            self._isolation.seed()
+
+    def gone(self) -> list[str]:
+        """Cases of the run that is continued which the evals no longer have; none where a file could not be collected."""
+        return sorted(self.known - set(self.all_cases)) if self.is_whole else []
+
+    def _is_done(self, item: pytest.Item) -> bool:
+        return resume.unchanged(case_id(item.nodeid, self.config), item.nodeid, self.done, self.config)
+
+    def _is_judged(self, gate: pytest.Item) -> bool:
+        """Whether anything of the gate's subject takes part: `-m gpu` says nothing about the same model on the CPU."""
+        value = _params(gate)["trialplate_gate"]
+        subject = value if isinstance(value, str) else value.subject
+        return subject in ("", *self.subjects, *self.config.stash[keys.MEASURED])
 
     def _judges(self, measuring: list[pytest.Item]) -> bool:
         """Gates run here unless they are judged elsewhere (in the controller), not at all, or have nothing to judge."""
@@ -47,7 +83,7 @@ class SelectPlugin:
 
     def _keep_task(self, items: list[pytest.Item]) -> list[pytest.Item]:
         wanted = options.value(self.config, "task")
-        if not wanted:
+        if not wanted or not items:
             return list(items)
         known = {str(_params(i)["task"]) for i in items if "task" in _params(i)}
         for name in wanted:
@@ -56,7 +92,7 @@ class SelectPlugin:
                     f"--task {name}: no collected case has that task{resume.nearest(name, sorted(known))}; "
                     f"known: {', '.join(sorted(known))}"
                 )
-        gates = [i for i in items if i.get_closest_marker("gate")]
+        gates = [i for i in items if _is_gate(i)]
         return [i for i in items if "task" in _params(i) and str(_params(i)["task"]) in wanted] + gates
 
     def _applies(self, item: pytest.Item) -> bool:
@@ -69,34 +105,6 @@ class SelectPlugin:
         return True
 
 
-def filters(config: pytest.Config) -> list[str]:
-    """The selections of this run, as they are typed: everything that may have left a required case out."""
-    found = []
-    for name, attribute in (("-m", "markexpr"), ("-k", "keyword")):
-        if expression := config.getoption(attribute, ""):
-            found.append(f"{name} {expression!r}")
-    found += [f"--task {t}" for t in options.value(config, "task")]
-    found += [f"--deselect {d}" for d in config.getoption("deselect", None) or []]
-    if (limit := options.value(config, "limit")) is not None:
-        found.append(f"--limit {limit}")
-    for name, attribute in (("--last-failed", "lf"), ("--stepwise", "stepwise")):
-        if config.getoption(attribute, False):
-            found.append(name)
-    return found + _narrow_paths(config)
-
-
-def _narrow_paths(config: pytest.Config) -> list[str]:
-    evals = options.evals_folders(config)
-    narrow = []
-    for arg in config.args:
-        path = Path(config.invocation_params.dir, str(arg).split("::")[0]).resolve()
-        if "::" in str(arg) or any(e in path.parents for e in evals):
-            narrow.append(str(arg))
-        elif any(path == e or path in e.parents for e in evals):
-            return []
-    return [f"the path {arg}" for arg in narrow]
-
-
 def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
     """Why an item cannot run or does not apply here."""
     if "benchmark" in getattr(item, "fixturenames", ()) and (why := _timing_off(config)):
@@ -107,6 +115,8 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
         "requires_data": _lacks_data,
         "requires_golden": _lacks_golden,
     }
+    if item.get_closest_marker("requires_files") and (why := _lacks_files(config, spec)):
+        yield why
     for name, check in checks.items():
         for mark in item.iter_markers(name):
             for argument in mark.args:
@@ -114,7 +124,13 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
                     yield why
 
 
+def _is_gate(item: pytest.Item) -> bool:
+    return "trialplate_gate" in _params(item)
+
+
 def _timing_off(config: pytest.Config) -> str | None:
+    if config.getoption("benchmark_disable", None) is None:
+        return "timing needs the plugin pytest-benchmark"
     if options.is_worker(config) or config.getoption("numprocesses", None):
         return "timing is off under xdist; run it without -n"
     if config.getoption("benchmark_disable", False):
@@ -140,12 +156,28 @@ def _lacks_tokens(config: pytest.Config, spec: Any, name: str) -> str | None:
 
 
 def _lacks_data(config: pytest.Config, spec: Any, name: str) -> str | None:
-    path = options.folder(config, "data") / name
-    return (
-        None
-        if path.exists()
-        else f"needs {name} in the data folder (docs/data.md, --data DIR)"
-    )
+    folder = options.folder(config, "data")
+    if (folder / name).exists():
+        return None
+    if options.value(config, "online"):
+        from trialplate.plugin import hub_data
+
+        if name in hub_data.FILES:
+            try:
+                hub_data.fetch(name, folder)
+            except hub_data.HubDataError as e:
+                return str(e)
+            return None
+    return f"needs {name} in the data folder (docs/data.md, --data DIR)"
+
+
+def _lacks_files(config: pytest.Config, spec: Any) -> str | None:
+    from trialplate.plugin.loading import source_of
+
+    found = source_of(config, spec)
+    if found is not None and found.random_seed is None:
+        return None
+    return f"the weights of {spec.label} come from no file"
 
 
 def _lacks_golden(config: pytest.Config, spec: Any, name: str) -> str | None:

@@ -6,6 +6,7 @@ if it were this one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -19,8 +20,9 @@ from trialplate.gates.policy import PolicyError, load_policies
 from trialplate.plugin import hookspec, keys, measured, options, provenance, resume, subjects
 from trialplate.plugin.run import RunState, now, placeholder
 from trialplate.report.files import point_latest
-from trialplate.report.journal import JournalError
-from trialplate.report.model import Code, Environment, Run, Setting
+from trialplate.report.journal import JournalError, trim_torn_tail
+from trialplate.report.model import Code, Environment, Report, Run, Setting
+from trialplate.report.plain import printable
 from trialplate.report.store import ReportError, write_report
 
 
@@ -34,21 +36,20 @@ class About(NamedTuple):
 
 
 def start(config: pytest.Config) -> None:
-    """Start the reporting side of a run, or the recording side in an xdist worker. Raises UsageError."""
-    if options.is_worker(config):
-        from trialplate.plugin.worker import WorkerPlugin
-
-        if "trialplate_done" in config.workerinput:  # type: ignore[attr-defined]
-            config.pluginmanager.register(WorkerPlugin(config), "trialplate-worker")
-        return
+    """Start the reporting side of a run. Raises UsageError."""
+    from trialplate.models.errors import ModelError
     from trialplate.plugin.reporting import ReportPlugin
 
     earlier, places = resume.earlier(config), measured.folders(config)  # before `latest` moves
-    folder, attempt = _folder(config, earlier)
+    folder = earlier.folder if earlier else _new_folder(config)
+    attempt = earlier.report.run.attempts + 1 if earlier else 1
     about = _describe(config, folder, attempt, earlier)
+    if not earlier:
+        _make(folder)
     run = _open(folder, attempt, about, judging=not options.value(config, "no_judge"))
     config.stash[keys.RUN] = run
     try:
+        options.check(config)
         done = resume.done(config, earlier) if earlier else {}
         taken = measured.take(config, places)
         run.policies, run.bindings = _bindings(config, taken)
@@ -56,10 +57,18 @@ def start(config: pytest.Config) -> None:
         measured.carry(run, taken)
         for text in subjects.stand_ins(config):
             run.note("error", text)
-    except (pytest.UsageError, PolicyError, ReportError) as e:
-        write_report(folder, placeholder(*about, errors=[f"usage error: {e}"]))
+    except (pytest.UsageError, PolicyError, ReportError, ModelError, ValueError) as e:  # CheckpointError: a ValueError
+        _keep(run, f"usage error: {printable(e)}")
         raise pytest.UsageError(str(e)) from e
-    config.pluginmanager.register(ReportPlugin(config, run, done, places), "trialplate-report")
+    known = {c.id for c in earlier.report.cases} if earlier else set()
+    config.pluginmanager.register(ReportPlugin(config, run, done, known, places), "trialplate-report")
+
+
+def _keep(run: RunState, error: str) -> None:
+    """Let what stands name the error, if it can still be written; the error itself reaches the terminal either way."""
+    run.note("error", error)
+    with contextlib.suppress(OSError):
+        write_report(run.folder, run.fold())
 
 
 def _bindings(config: pytest.Config, taken: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -68,13 +77,16 @@ def _bindings(config: pytest.Config, taken: list[Any]) -> tuple[list[Any], list[
     paths = [Path(config.invocation_params.dir, p) for p in named] or [
         Path(p) for p in config.getini(f"{options.PREFIX}_policies")
     ]
-    policies = load_policies([p for p in paths if named or p.exists()], hookspec.extra_metrics(config))
-    if taken:
-        pairs = [(s.key, s.label) for report, _ in taken for s in report.subjects]
-        pairs += [("", "") for report, _ in taken if any(m.subject == "" for m in report.measurements)]
-    else:
-        pairs = [(s.key, s.label) for s in subjects.subjects(config)] or [("", "")]
-    return policies, bind(policies, pairs, explicit=bool(named))
+    there = [p for p in paths if named or p.is_file() or any(p.glob("*.toml"))]
+    policies = load_policies(there, hookspec.extra_metrics(config))
+    pairs = [(s.key, s.label) for s in subjects.subjects(config)]
+    pairs += [(key, key.partition("|")[0]) for report, _ in taken for key in _measured_keys(report)]
+    config.stash[keys.MEASURED] = {key for report, _ in taken for key in _measured_keys(report)}
+    return policies, bind(policies, pairs or [("", "")], explicit=bool(named))
+
+
+def _measured_keys(report: Report) -> set[str]:
+    return {*report.run.subjects} | {m.subject for m in report.measurements}
 
 
 def all_bindings(config: pytest.Config) -> list[Any]:
@@ -85,26 +97,26 @@ def all_bindings(config: pytest.Config) -> list[Any]:
         raise pytest.UsageError(str(e)) from e
 
 
-def _folder(config: pytest.Config, earlier: Any) -> tuple[Path, int]:
-    if earlier is not None:
-        return earlier.folder, earlier.report.run.attempts + 1
+def _new_folder(config: pytest.Config) -> Path:
     given = options.value(config, "report")
-    if given:
-        folder = Path(config.invocation_params.dir, given)
-    else:
+    if not given:
         base = config.inipath.parent if config.inipath else config.rootpath
-        folder = base / "reports" / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+        return base / "reports" / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    folder = Path(config.invocation_params.dir, given)
+    if folder.exists():
+        raise pytest.UsageError(
+            f"--report {given}: exists already, and a report is never overwritten. Give another folder, or continue "
+            f"that run with --resume {given}"
+        )
+    return folder
+
+
+def _make(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
-    except FileExistsError as e:
-        raise pytest.UsageError(
-            f"--report {folder}: exists already, and a report is never overwritten. Give another folder, or continue "
-            f"that run with --resume {given or folder}"
-        ) from e
     except OSError as e:
         raise pytest.UsageError(f"--report {folder}: cannot be made: {e.strerror}; nothing was run") from e
-    return folder, 1
 
 
 def _describe(config: pytest.Config, folder: Path, attempt: int, earlier: Any) -> About:
@@ -126,14 +138,19 @@ def _describe(config: pytest.Config, folder: Path, attempt: int, earlier: Any) -
 
 
 def _open(folder: Path, attempt: int, about: About, *, judging: bool) -> RunState:
+    """Lock the folder first: a run that is still being written is neither trimmed nor given another placeholder."""
+    run = None
     try:
-        write_report(folder, placeholder(*about, errors=[]))
-        point_latest(folder)
         run = RunState(folder, attempt, judging=judging)
+        trim_torn_tail(folder)
+        write_report(folder, placeholder(*about))
+        point_latest(folder)
         run.start(*about)
     except JournalError as e:
         raise pytest.UsageError(str(e)) from e
     except OSError as e:
+        if run is not None:
+            run.close()
         where = os.path.relpath(e.filename, folder.parent) if e.filename else folder
         raise pytest.UsageError(f"--report {folder}: cannot be written ({where}: {e.strerror}); nothing was run") from e
     return run

@@ -5,8 +5,6 @@ The options are checked here, before any case runs: an absent device, an unknown
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +34,15 @@ def stand_ins(config: pytest.Config) -> list[str]:
     ]
 
 
+def missing_gpu(config: pytest.Config) -> list[str]:
+    """Why `-m gpu` measures nothing where there is no GPU."""
+    words = (config.getoption("markexpr", "") or "").replace("(", " ").replace(")", " ").split()
+    if "gpu" not in words or "not" in words or any(is_gpu(s.device) for s in subjects(config)):
+        return []
+    build = "" if devices.torch_has_cuda() else "; the installed torch is a CPU build"
+    return [f"-m gpu selects nothing: no GPU among the devices {', '.join(sorted(present_devices(config)))}{build}"]
+
+
 def is_gpu(device: str) -> bool:
     """Whether cases on this device carry the mark `gpu`."""
     return device.split(":")[0] in ("cuda", "mps")
@@ -50,16 +57,16 @@ def _expand(config: pytest.Config) -> list[Any]:
         if dtype not in DTYPES:
             raise pytest.UsageError(f"--dtype {dtype}: not one of {', '.join(DTYPES)}")
     adapter = options.value(config, "adapter")
-    names = options.value(config, "model")
-    for name in names:
-        _refuse_moved_root(config, name)
-    specs = [
-        ModelSpec(name=name, revision=revision, adapter=adapter, device=device, dtype=dtype)
-        for name in names
-        for revision in (options.value(config, "revision") or [None])
-        for device in chosen
-        for dtype in dtypes
-    ]
+    try:
+        specs = [
+            ModelSpec(name=name, revision=revision, adapter=adapter, device=device, dtype=dtype)
+            for name in options.value(config, "model")
+            for revision in (options.value(config, "revision") or [None])
+            for device in chosen
+            for dtype in dtypes
+        ]
+    except ValueError as e:
+        raise pytest.UsageError(str(e)) from e
     unique = list({s.key: s for s in specs}.values())
     _refuse_unknown(config, unique)
     _refuse_shared_gpu(config, unique)
@@ -80,12 +87,17 @@ def _devices(config: pytest.Config) -> list[str]:
 
 def _refuse_unknown(config: pytest.Config, specs: list[Any]) -> None:
     """Every model must be findable now, unless the suite brings its own loader, which is asked when a case needs the model."""
-    from trialplate.models.resolve import ModelNotFound, resolve
+    from trialplate.models.errors import AdapterError, ModelNotFound
+    from trialplate.models.resolve import resolve, resolve_adapter
 
     online = options.value(config, "online")
     for spec in specs:
         try:
+            if spec.adapter:
+                resolve_adapter(spec.adapter, online)
             resolve(spec, online=online)
+        except AdapterError as e:
+            raise pytest.UsageError(str(e)) from e
         except ModelNotFound as e:
             if not hookspec.has_own_loader(config):
                 raise pytest.UsageError(str(e)) from e
@@ -95,33 +107,3 @@ def _refuse_shared_gpu(config: pytest.Config, specs: list[Any]) -> None:
     workers = config.getoption("numprocesses", None) or 0
     if workers > 1 and any(is_gpu(s.device) for s in specs):
         raise pytest.UsageError(f"-n {workers} with a GPU: one process a GPU; leave -n out, or give --device cpu")
-
-
-def _refuse_moved_root(config: pytest.Config, name: str) -> None:
-    """`--model PATH` with a space lets pytest take PATH for a test path while it looks for its ini file."""
-    args = [str(a) for a in config.invocation_params.args]
-    spaced = any(a in ("--model", options.flag("model")) and b == name for a, b in itertools.pairwise(args))
-    path = Path(config.invocation_params.dir, name)
-    if not spaced or not path.exists():
-        return
-    meant = _ini_of([Path(config.invocation_params.dir, str(a).split("::")[0]) for a in config.args])
-    if meant is not None and config.inipath is not None and meant.resolve() != config.inipath.resolve():
-        raise pytest.UsageError(
-            f"--model {name} made pytest take that folder for a test path: it read {config.inipath} instead of "
-            f"{meant}. Write --model={name}, with an equals sign"
-        )
-
-
-def _ini_of(paths: list[Path]) -> Path | None:
-    for path in paths:
-        for folder in (path, *path.parents):
-            for file in ("pytest.toml", "pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"):
-                if _configures_pytest(folder / file):
-                    return folder / file
-    return None
-
-
-def _configures_pytest(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    return file.name in ("pytest.ini", "pytest.toml") or "pytest" in file.read_text(encoding="utf-8", errors="replace")

@@ -209,5 +209,7 @@ def _render(table: Any, width: int, colour: bool) -> str:
     from rich.console import Console
 
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False).print(table)
+    Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False).print(
+        table
+    )
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

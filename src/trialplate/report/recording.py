@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from trialplate.report import plain
@@ -25,6 +25,7 @@ class Recorder:
         self._metrics = dict(metrics or {})
         self._seen: set[tuple[str, str]] = set()
         self.identity: dict[str, Any] | None = None
+        self.degradations: list[Callable[[], str | None]] = []
 
     def __call__(
         self,
@@ -104,6 +105,7 @@ class Recorder:
             "measurements": self.measurements,
             "samples": self.samples,
             "data": self.data,
+            "degraded": [text for say in self.degradations if (text := say())],
         }
 
     def _refuse_duplicate(self, metric: str, params: dict[str, Any]) -> None:

@@ -15,8 +15,10 @@ from trialplate.scoring.plan import Batch, Query, Row, make_plan, shares_a_conte
 from trialplate.scoring.sinks import ScoringError, Sink
 from trialplate.scoring.surface import ScorableModel
 
-# Logits held at once, in floats: larger blocks leave the processor's caches and gain nothing.
-HEAD_FLOATS = 2_000_000
+# Positions a batch when nobody says otherwise. On a processor larger batches leave its caches; on an accelerator they fill it.
+CPU_TOKENS, ACCELERATOR_TOKENS = 1024, 8192
+# Logits held at once, in floats. Smaller blocks read the whole head for a few positions, larger ones gain nothing.
+HEAD_FLOATS = 8_000_000
 # Packed rows may differ from plain ones by this share of what a missing mask would change.
 _PROBE_TOLERANCE = 0.02
 
@@ -24,7 +26,9 @@ _PROBE_TOLERANCE = 0.02
 class Forward:
     """Runs queries on one model. `token_budget` is the number of positions a batch may have, padding included; it shrinks when memory runs out."""
 
-    def __init__(self, model: ScorableModel, token_budget: int) -> None:
+    def __init__(self, model: ScorableModel, token_budget: int | None) -> None:
+        if token_budget is None:
+            token_budget = CPU_TOKENS if model.device.type == "cpu" else ACCELERATOR_TOKENS
         if token_budget < 1:
             raise ValueError(f"token_budget must be at least 1 position a batch, got {token_budget}")
         self.model, self.token_budget = model, token_budget
@@ -45,7 +49,7 @@ class Forward:
                 waiting.extendleft(reversed(batch.split()))
                 continue
             try:
-                self._run_batch(batch, sink)
+                run_batch(self.model, batch, sink)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -69,9 +73,6 @@ class Forward:
         if self._shares_contexts is None:
             self._shares_contexts = packing_is_exact(self.model)
         return self._shares_contexts
-
-    def _run_batch(self, batch: Batch, sink: Sink) -> None:
-        run_batch(self.model, batch, sink)
 
 
 @torch.inference_mode()

@@ -31,7 +31,7 @@ Candidates = Sequence[int] | Sequence[Sequence[int]] | Tensor
 class Scorer:
     """Scores requests with one model.
 
-    token_budget    positions a batch may have, padding included; halved when memory runs out
+    token_budget    positions a batch may have, padding included (None: 1024 on a CPU, 8192 elsewhere); halved when memory runs out
     cache           answers on disk, keyed by the model's content; None computes everything. A model with hooks is never cached
     progress        called with (requests done, requests in all) of the call under way
     add_bos         put the beginning token before every text, as lm-evaluation-harness does for tokenizers that ask for it (Llama, OPT)
@@ -43,7 +43,7 @@ class Scorer:
         self,
         model: ScorableModel,
         *,
-        token_budget: int = 4096,
+        token_budget: int | None = None,
         cache: ResponseCache | None = None,
         progress: Progress | None = None,
         add_bos: bool = False,
