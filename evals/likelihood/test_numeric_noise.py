@@ -62,4 +62,4 @@ def test_next_token_shift(scorer, record, pairs):
         said = torch.log_softmax(logits[-n:], -1)[range(n), list(pair.continuation)]
         gap = max(gap, abs(score.logprob - said.double().sum().item()))
     record("numeric_noise", gap, n=len(pairs), source="shift")
-    assert max(len(context) for context, _ in pairs) > 0
+    assert any(s.n_truncated for s in scores) or scorer.model.max_length > 4096

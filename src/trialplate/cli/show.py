@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from trialplate.plugin.terminal import MOST_REASONS, measurement_table, summary_line, verdict_table
+from trialplate.plugin.terminal import MOST_REASONS, measurement_table, short_reasons, summary_line, verdict_table
 from trialplate.report.model import Report
 
 
@@ -19,10 +19,11 @@ def show(report: Report, folder: Path) -> None:
     for text in (measurement_table(report, width, colour), verdict_table(report, width, colour)):
         if text:
             typer.echo(text + "\n")
-    for reason in report.reasons[:MOST_REASONS]:
+    reasons = short_reasons(report)
+    for reason in reasons[:MOST_REASONS]:
         typer.echo(f"  - {reason}")
-    if len(report.reasons) > MOST_REASONS:
-        typer.echo(f"  - and {len(report.reasons) - MOST_REASONS} more, in the report")
+    if len(reasons) > MOST_REASONS:
+        typer.echo(f"  - and {len(reasons) - MOST_REASONS} more, in the report")
     line, paint = summary_line(report)
     typer.secho(line, fg=paint if colour else None)
     typer.echo(f"report: {folder / 'report.json'}")

@@ -156,7 +156,8 @@ def _one(gate: Gate, m: Measurement, evidence: Evidence) -> tuple[Status, str]:
     if not (bounds[1] >= low and bounds[0] <= high):
         return "FAIL", f"{m.value:.4g}{_shown(gate, bounds)} does not keep {gate.bound}"
     if m.n < gate.min_n:
-        limit = f"; deselected by {', '.join(evidence.filters)}" if evidence.filters else ""
+        limits = [f for f in evidence.filters if f.startswith("--limit")]
+        limit = f"; cut by {limits[0]}" if limits else ""
         return "THIN", f"n={m.n}, the gate wants at least {gate.min_n}{limit}"
     x = bounds[1] if gate.basis == "ucb" else bounds[0]
     if low <= x <= high:

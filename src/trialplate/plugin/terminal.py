@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from trialplate.plugin.run import RunState
-from trialplate.report.model import Measurement, Report, Verdict
+from trialplate.report.conclude import gate_reason
+from trialplate.report.model import Measurement, Report, Status, Verdict
 
 MOST_REASONS = 12
 MOST_ALIKE = 4
@@ -53,9 +55,10 @@ def conclusion(report: Report, run: RunState) -> list[tuple[str, str]]:
     """The last lines, as (text, colour)."""
     lines = [(f"  not collected: {reason} ({n} cases)", "") for reason, n in _left_out(report).items()]
     lines += [(f"  degraded: {d}", "yellow") for d in report.degraded]
-    lines += [(f"  - {r}", "red") for r in report.reasons[:MOST_REASONS]]
-    if len(report.reasons) > MOST_REASONS:
-        lines.append((f"  - and {len(report.reasons) - MOST_REASONS} more, in the report", "red"))
+    reasons = short_reasons(report)
+    lines += [(f"  - {r}", "red") for r in reasons[:MOST_REASONS]]
+    if len(reasons) > MOST_REASONS:
+        lines.append((f"  - and {len(reasons) - MOST_REASONS} more, in the report", "red"))
     broken = [run.broken] if run.broken and run.broken not in report.errors else []
     lines += [(f"  - {text}", "red") for text in broken]
     lines.append(summary_line(report, extra=len(broken)))
@@ -132,33 +135,78 @@ def _worth_showing(measurements: list[Measurement]) -> list[Measurement]:
 
 
 def verdict_table(report: Report, width: int, colour: bool) -> str:
-    """One line a gate and subject; what did not pass comes first."""
+    """By subject: what did not pass first, each with its reason; gates that are MISSING for one cause share a line; then what passed."""
     if not report.gates:
         return ""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold" if colour else "")
-    for name in ("verdict", "gate", "subject", "metric", "bound", "value", "n", "reason"):
-        table.add_column(name, justify="right" if name in ("value", "n") else "left", overflow="fold")
-    for v in sorted(report.gates, key=lambda v: (v.passed, v.subject, v.gate)):
-        table.add_row(*_verdict_row(v, colour))
+    table = Table(box=None, pad_edge=False, header_style="bold" if colour else "", show_edge=False)
+    for name in ("verdict", "gate", "metric and bound", "value", "n", "reason"):
+        wraps = name in ("gate", "reason")
+        table.add_column(
+            name, justify="right" if name in ("value", "n") else "left", no_wrap=not wraps, overflow="fold"
+        )
+    for subject in sorted({v.subject for v in report.gates}):
+        table.add_row(
+            "", f"[bold]{_plain(subject or '(no model)')}[/bold]" if colour else _plain(subject or "(no model)")
+        )
+        verdicts = [v for v in report.gates if v.subject == subject]
+        for row in _verdict_rows(verdicts, colour):
+            table.add_row(*row)
     return _render(table, width, colour)
 
 
+def _verdict_rows(verdicts: list[Verdict], colour: bool) -> Iterator[list[str]]:
+    shared = {id(v) for missing in _by_cause(verdicts).values() for v in missing}
+    alone = sorted((v for v in verdicts if id(v) not in shared), key=lambda v: v.gate)
+    yield from (_verdict_row(v, colour) for v in alone if not v.passed)
+    for cause, missing in _by_cause(verdicts).items():
+        names = ", ".join(v.gate for v in missing)
+        yield [_status("MISSING", colour), _plain(names), f"{len(missing)} gates", "", "", _plain(cause)]
+    yield from (_verdict_row(v, colour) for v in alone if v.passed)
+
+
+def _by_cause(verdicts: list[Verdict]) -> dict[str, list[Verdict]]:
+    """MISSING gates that share a cause: a selection leaves out dozens at once, and one line says it."""
+    causes: dict[str, list[Verdict]] = {}
+    for v in sorted(verdicts, key=lambda v: v.gate):
+        if v.status == "MISSING" and _cause(v) != v.reason:
+            causes.setdefault(_cause(v), []).append(v)
+    return {cause: missing for cause, missing in causes.items() if len(missing) > 1}
+
+
+def _cause(v: Verdict) -> str:
+    """The part of a reason that says why nothing was there, without what was not there."""
+    return v.reason.partition("; ")[2] or v.reason
+
+
+def _status(status: Status, colour: bool) -> str:
+    return f"[{_COLOURS[status]}]{status}[/]" if colour else status
+
+
 def _verdict_row(v: Verdict, colour: bool) -> list[str]:
-    status = f"[{_COLOURS[v.status]}]{v.status}[/]" if colour else v.status
     name = _plain(v.gate) + ("" if v.required else " (not required)")
     value = "" if v.value is None else _number(v.value)
     return [
-        status,
+        _status(v.status, colour),
         name,
-        _plain(v.subject),
-        v.metric,
-        _plain(v.bound),
+        _plain(f"{v.metric}: {v.bound}"),
         value,
         "" if v.n is None else str(v.n),
         _plain(v.reason),
     ]
+
+
+def short_reasons(report: Report) -> list[str]:
+    """The reasons for red as a person reads them: gates that are MISSING for one cause share a line. The report has them one by one."""
+    told: list[str] = []
+    shared: set[str] = set()
+    for subject in sorted({v.subject for v in report.gates}):
+        counted = [v for v in report.gates if v.subject == subject and not v.acceptable]
+        for cause, missing in _by_cause(counted).items():
+            shared |= {gate_reason(v) for v in missing}
+            told.append(f"{len(missing)} gates on {subject or '(no model)'} are MISSING: {cause}")
+    return [r for r in report.reasons if r not in shared] + told
 
 
 def _left_out(report: Report) -> dict[str, int]:

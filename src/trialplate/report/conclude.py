@@ -91,7 +91,10 @@ def _verdict_reasons(
     keys = sorted({*run.subjects} | {s.key for s in subjects} | {m.subject for m in measurements})
     gated = {v.subject for v in verdicts if v.required}
     found = [f"subject {key or '(no model)'}: no required gate judges it" for key in keys if key not in gated]
-    found += [
-        f"gate {v.gate} on {v.subject or '(no model)'}: {v.status}: {v.reason}" for v in verdicts if not v.acceptable
-    ]
+    found += [gate_reason(v) for v in verdicts if not v.acceptable]
     return found
+
+
+def gate_reason(v: Verdict) -> str:
+    """A verdict that is a reason for red, as a sentence."""
+    return f"gate {v.gate} on {v.subject or '(no model)'}: {v.status}: {v.reason}"
