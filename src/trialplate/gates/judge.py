@@ -48,20 +48,28 @@ def judge(bindings: Iterable[Binding], evidence: Evidence) -> list[Verdict]:
 
 
 def interval(m: Measurement, level: float) -> tuple[float, float] | None:
-    """Two-sided interval of a measurement at `level`; None where it was recorded without one.
-
-    Its own ci, its arms stretched by the ratio of the normal quantiles where the levels differ; without a ci value +- z * stderr. A stderr
-    of 0 alone is no interval: a few equal items are not certainty.
-    """
-    z = _quantile(level)
-    if m.ci is None:
-        return (m.value - z * m.stderr, m.value + z * m.stderr) if m.stderr else None
-    if math.isclose(m.level, level):
+    """Two-sided interval of a measurement at `level`: its own where the levels agree; for a share Wilson's at its effective number of items;
+    else value +- z * stderr. None without an interval and a standard error."""
+    if m.ci is not None and math.isclose(m.level, level):
         return m.ci
-    stretch = z / _quantile(m.level)
-    low, high = (m.value + stretch * (end - m.value) for end in m.ci)
-    # a value outside its own interval (a biased bootstrap) must not gain from a higher level
-    return (low, high) if stretch < 1 else (min(low, m.ci[0]), max(high, m.ci[1]))
+    if m.stderr is None:
+        return None
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    if m.unit == "fraction":
+        return _wilson(m.value, _effective_n(m), z)
+    return (m.value - z * m.stderr, m.value + z * m.stderr)
+
+
+def _effective_n(m: Measurement) -> float:
+    """Independent items that a share's standard error stands for, p (1 - p) / stderr^2, at most n. All right or all wrong shows no spread: n."""
+    variance = m.value * (1 - m.value)
+    return min(m.n, variance / m.stderr**2) if m.stderr and variance > 0 else m.n
+
+
+def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (max(0.0, middle - half), min(1.0, middle + half))
 
 
 def least_n_for(bound: float, level: float) -> int:
