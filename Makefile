@@ -38,6 +38,7 @@ fast: $(STAMP)  ## the one-minute subset of the tests
 	@$(BIN)/pytest tests -m fast -n 2 -q $(ARGS)
 
 lint: $(STAMP)
+	@rm -f .lint-imports.log
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports --no-logo > .lint-imports.log 2>&1 || { cat .lint-imports.log 2>/dev/null; exit 1; }
 
 kill-matrix: $(STAMP)  ## sabotage models, tokenizers and scoring; write docs/kill-matrix.md
@@ -46,5 +47,5 @@ kill-matrix: $(STAMP)  ## sabotage models, tokenizers and scoring; write docs/ki
 schema: $(STAMP)  ## regenerate docs/report-schema.json
 	@$(BIN)/trialplate schema > docs/report-schema.json
 
-clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov reports runs
+clean:  ## remove what can be made again; reports/ and runs/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov

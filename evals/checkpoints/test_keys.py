@@ -31,7 +31,8 @@ def test_keys_against_golden(subject, source, record, golden_dir, golden_update)
     for kind, metric in COUNTS.items():
         if kind != "content_changed" or diff.n_compared_content:
             samples = [{"item": str(found)[:200], "value": 1} for found in getattr(diff, kind)]
-            record(metric, counts[kind], n=diff.n_golden, null=("golden against itself", 0), samples=samples)
+            null = ("golden against itself", 0)
+            record(metric, counts[kind], n=diff.n_golden, null=null, samples=samples, against="golden")
     assert diff.n_golden > 0
 
 
@@ -40,10 +41,10 @@ def test_strict_load(model, record):
     """Every key that the module wants is in the file and no other, every floating tensor has the dtype asked for, and memory holds what is stored."""
     coverage = checks.key_coverage(model)
     stored = checks.stored_gap(model)
-    record("missing_keys", len(coverage.missing), n=coverage.n_golden)
-    record("unexpected_keys", len(coverage.unexpected), n=coverage.n_golden)
+    record("missing_keys", len(coverage.missing), n=coverage.n_golden, against="module")
+    record("unexpected_keys", len(coverage.unexpected), n=coverage.n_golden, against="module")
     record("dtype_violations", checks.dtypes_differing(model), n=coverage.n_golden)
-    record("content_changes", stored.n_different, n=stored.n_tensors)
+    record("content_changes", stored.n_different, n=stored.n_tensors, against="module")
     assert stored.n_tensors > 0
 
 
@@ -54,6 +55,7 @@ def test_tied_weights(model, record):
     assert model.vocab_rows > 0
 
 
+@pytest.mark.requires_no_adapter
 def test_round_trip(model, record, rng, tmp_path):
     """Saved and loaded again, every tensor is the same bit for bit and so are the logits."""
     trip = checks.round_trip(model, tmp_path / "saved", rng)

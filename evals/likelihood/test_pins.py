@@ -4,7 +4,8 @@ The numbers are in golden/published.json. Every model is measured; a model with 
 Budget: 1 CPU second.
 """
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
 
 from trialplate.metrics import statistics
@@ -44,25 +45,29 @@ def nats(scorer, text):
 
 @pytest.mark.requires_data("arc_easy.jsonl")
 @pytest.mark.parametrize("task", ["arc_easy"])
-def test_first_choices(task, scorer, record, distance, data_dir):
-    """Log-likelihoods of the four choices of the first ten ARC-easy questions."""
+def test_first_choices(task, scorer, control_scorer, measure, distance, data_dir):
+    """Log-likelihoods of the choices of the first ten ARC-easy questions; the mean is over choices."""
     from trialplate.tasks.formats import read_arc
 
     questions = read_arc(data_dir / "arc_easy.jsonl")[:10]
-    scores = scorer.loglikelihood([(q.context, c) for q in questions for c in q.choices])
-    record("loglikelihood", np.mean([s.logprob for s in scores]), n=len(scores), task=task)
-    distance("choices", [s.logprob for s in scores], task)
+    pairs = [(q.context, c) for q in questions for c in q.choices]
+    ours, twins = ([s.logprob for s in by.loglikelihood(pairs)] for by in (scorer, control_scorer))
+    items = [SimpleNamespace(id=f"{q.id}/{i}") for q in questions for i in range(len(q.choices))]
+    groups = [q.id for q in questions for _ in q.choices]
+    measure("loglikelihood", ours, items, twins, clusters=groups, task=task)
+    distance("choices", ours, task)
     assert len(questions) == 10
 
 
 @pytest.mark.requires_data("wikitext2_test.txt")
 @pytest.mark.parametrize("task", ["wikitext2"])
-def test_rolling(task, scorer, record, distance, data_dir):
-    """Rolling log-likelihood of the first ten pages of WikiText-2 raw test, detokenised."""
+def test_rolling(task, scorer, control_scorer, measure, distance, data_dir):
+    """Rolling log-likelihood of the first ten pages of WikiText-2 raw test, detokenised; the mean is over pages."""
     from trialplate.tasks.wikitext import detokenise, split_pages
 
     pages = split_pages((data_dir / "wikitext2_test.txt").read_text(encoding="utf-8"))[:10]
-    scores = scorer.rolling([detokenise(p) for p in pages])
-    record("loglikelihood", np.mean([s.logprob for s in scores]), n=len(scores), task=task)
-    distance("rolling", [s.logprob for s in scores], task)
+    texts = [detokenise(p) for p in pages]
+    ours, twins = ([s.logprob for s in by.rolling(texts)] for by in (scorer, control_scorer))
+    measure("loglikelihood", ours, [SimpleNamespace(id=f"{task}/{i}") for i in range(len(texts))], twins, task=task)
+    distance("rolling", ours, task)
     assert len(pages) == 10

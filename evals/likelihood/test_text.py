@@ -19,7 +19,7 @@ def documents(task, data_dir):
 
 @pytest.mark.parametrize("task", ["fixed_text", "corpus_held_out"])
 def test_text(task, scorer, control_scorer, record, data_dir, limit):
-    """bits_per_byte = nats / (ln 2 * UTF-8 bytes); its null is a uniform model over the vocabulary, the twin's value stands beside."""
+    """bits_per_byte = nats / (ln 2 * UTF-8 bytes). Nulls: the random twin, and for perplexity a byte and a token a uniform model of the vocabulary."""
     texts = documents(task, data_dir)
     texts = texts[: limit(len(texts))]
     record.uses(task, digest(texts), len(texts))

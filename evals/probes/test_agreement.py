@@ -13,12 +13,8 @@ from trialplate.tasks.probes.agreement import agreement_items
 @pytest.mark.parametrize("task", ["agreement", "agreement_attractor"])
 def test_agreement(task, scorer, control_scorer, measure, uses, limit):
     """acc_gt: the verb in the subject's number outscores the other form; ties count half."""
-    items = uses(
-        task,
-        agreement_items(scorer.model.tokenizer.encode, None, 1000, attractor=task == "agreement_attractor")[
-            : limit(200)
-        ],
-    )
+    found = agreement_items(scorer.model.tokenizer.encode, None, 1000, attractor=task == "agreement_attractor")
+    items = uses(task, found[: limit(200)], seed=1000)
     ours, twins = next_token_scores(scorer, items), next_token_scores(control_scorer, items)
     measure("acc_gt", ours.beats_foil, items, 0.5, kind="chance", task=task)
     measure("logit_diff", ours.difference, items, twins.difference, task=task)

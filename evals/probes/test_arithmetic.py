@@ -12,7 +12,8 @@ from trialplate.tasks.probes.arithmetic import arithmetic_items
 @pytest.mark.parametrize("operation", ["add", "sub"])
 @pytest.mark.parametrize("task", ["arithmetic_20", "arithmetic_20_held_out", "arithmetic_99"])
 def test_arithmetic(task, operation, scorer, control_scorer, measure, uses, limit):
-    """exact_match: the greedy continuation is the result. The margin against near misses of equal length sees progress before that."""
+    """exact_match: every token of the result is the argmax (what the model says after it is not looked at). The margin against near
+    misses of equal length sees progress before that."""
     largest = 99 if task == "arithmetic_99" else 20
     split = "heldout" if task == "arithmetic_20_held_out" else "train"
     available = arithmetic_items(

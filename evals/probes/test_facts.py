@@ -11,7 +11,6 @@ from trialplate.tasks.probes.facts import fact_items
 RELATION = {
     "capitals": "capital",
     "capitals_held_out": "capital",
-    "countries": "country",
     "languages": "language",
     "continents": "continent",
 }

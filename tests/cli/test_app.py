@@ -112,3 +112,10 @@ def test_train_says_where_it_wrote_what(invoke, tmp_path, monkeypatch):
     assert done.exit_code == 0
     assert "1/2 seed 3 on cpu" in done.output
     assert str(tmp_path / "new") in done.output.replace("\n", "")
+
+
+def test_train_refuses_a_device_that_is_not_there_before_it_begins(invoke, tmp_path):
+    done = invoke("embedded", "train", "--outdir", tmp_path / "new", "--device", "tpu")
+    assert done.exit_code == 2
+    assert "wanted cpu, cuda, cuda:N or mps" in done.output.replace("\n", " ")
+    assert not (tmp_path / "new").exists()

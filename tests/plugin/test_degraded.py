@@ -3,7 +3,9 @@
 
 def test_a_shrunk_budget_is_degraded_and_not_a_reason(pytester):
     pytester.makeini("[pytest]\n")
-    pytester.makefile(".toml", policy='name = "p"\nmodels = ["*"]\n[[gate]]\nname = "a"\nmetric = "accuracy"\nmin = 0.5\n')
+    pytester.makefile(
+        ".toml", policy='name = "p"\nmodels = ["*"]\n[[gate]]\nname = "a"\nmetric = "accuracy"\nmin = 0.5\n'
+    )
     pytester.makepyfile(
         test_suite="""
         def test_x(record):

@@ -11,7 +11,14 @@ KEY = "m|cpu|float32"
 
 
 def _measurement(case="a", value=0.9, **more):
-    given = {"subject": KEY, "metric": "accuracy", "n": 100, "unit": "fraction", "direction": "higher", "range": (0.0, 1.0)}
+    given = {
+        "subject": KEY,
+        "metric": "accuracy",
+        "n": 100,
+        "unit": "fraction",
+        "direction": "higher",
+        "range": (0.0, 1.0),
+    }
     return Measurement(case=case, value=value, **{**given, **more})
 
 
@@ -25,7 +32,9 @@ def _started(attempt=1, **more):
 def _finished(case="a", attempt=1, outcome="passed", measurements=None, **more):
     measurements = [_measurement(case)] if measurements is None else measurements
     subject = measurements[0].subject if measurements else ""
-    return Finished(attempt=attempt, case=Case(id=case, subject=subject, outcome=outcome, **more), measurements=measurements)
+    return Finished(
+        attempt=attempt, case=Case(id=case, subject=subject, outcome=outcome, **more), measurements=measurements
+    )
 
 
 def _verdict(status="PASS", **more):

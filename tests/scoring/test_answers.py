@@ -1,8 +1,10 @@
 """The cache: hits, who shares an entry (nobody but the same model), damaged and foreign files, several processes."""
 
-import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
+from dataclasses import astuple, is_dataclass
 
 import pytest
 import torch
@@ -24,6 +26,19 @@ def model(build):
     return build("gpt_neox", seed=1)
 
 
+def assert_close(a, b):
+    """Equal up to the rounding that other company in a batch brings."""
+    if isinstance(a, float):
+        assert a == pytest.approx(b, abs=1e-4)
+    elif isinstance(a, (list, tuple)):
+        for x, y in zip(a, b, strict=True):
+            assert_close(x, y)
+    elif is_dataclass(a):
+        assert_close(astuple(a), astuple(b))
+    else:
+        assert a == b
+
+
 def ask_everything(scorer):
     """One request of every kind, in plain data."""
     return [
@@ -40,16 +55,18 @@ def ask_everything(scorer):
 def test_second_asking_computes_nothing_and_answers_the_same(neox, file, monkeypatch):
     first = Scorer(neox, cache=ResponseCache(file))
     answers = ask_everything(first)
-    assert (first.cache_hits, first.cache_misses) == (0 + 1, 16)  # ("a", "b") is asked again as a choice
+    assert first.cache_hits == 1  # ("a", "b") is asked again as a choice
     second = Scorer(neox, cache=ResponseCache(file))
     monkeypatch.setattr(type(neox), "hidden", lambda *args: pytest.fail("computed"))
     monkeypatch.setattr(type(neox), "start", lambda *args: pytest.fail("computed"))
     assert ask_everything(second) == answers
-    assert (second.cache_hits, second.cache_misses) == (17, 0)
+    assert (second.cache_hits, second.cache_misses) == (first.cache_misses + 1, 0)
 
 
 def test_cached_answers_equal_computed_ones(neox, file):
-    assert ask_everything(Scorer(neox, cache=ResponseCache(file))) == ask_everything(Scorer(neox))
+    cache = ResponseCache(file)
+    ask_everything(Scorer(neox, cache=cache))
+    assert_close(ask_everything(Scorer(neox, cache=cache)), ask_everything(Scorer(neox)))
 
 
 def test_only_what_is_missing_is_computed(neox, file):
@@ -67,7 +84,7 @@ def test_two_models_never_share_an_entry(build, file):
     cache = ResponseCache(file)
     for model in (build("gpt_neox", seed=1), build("gpt_neox", seed=2), build("gpt2", seed=1)):
         scorer = Scorer(model, cache=cache)
-        assert ask_everything(scorer) == ask_everything(Scorer(model))
+        assert_close(ask_everything(scorer), ask_everything(Scorer(model)))
         assert scorer.cache_hits == 1
 
 
@@ -224,28 +241,74 @@ def test_a_damaged_file_is_an_error(neox, file):
         Scorer(neox, cache=ResponseCache(file)).loglikelihood(PAIRS)
 
 
-def write_many(path, worker, start):
-    cache = ResponseCache(path)
-    start.wait()
-    for k in range(40):
-        cache.store(
-            {answer_key(str(worker), "k", bytes([k])): bytes([worker, k]), answer_key("all", "k", bytes([k])): b"same"}
-        )
+WORKER = """
+import sys, time
+from pathlib import Path
+from trialplate.scoring.cache import ResponseCache, answer_key
+
+path, worker = Path(sys.argv[1]), int(sys.argv[2])
+path.with_suffix(f".ready{worker}").touch()
+while len(list(path.parent.glob("*.ready*"))) < 3:
+    time.sleep(0.001)
+cache = ResponseCache(path)
+for k in range(40):
+    own, common = answer_key(str(worker), "k", bytes([k])), answer_key("all", "k", bytes([k]))
+    cache.store({own: bytes([worker, k]), common: b"same"})
+assert "torch" not in sys.modules
+"""
 
 
 def test_processes_share_a_file(file):
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(3)
-    workers = [context.Process(target=write_many, args=(file, n, start)) for n in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    file.parent.mkdir()
+    commands = [[sys.executable, "-c", WORKER, str(file), str(worker)] for worker in range(3)]
+    workers = [subprocess.Popen(command) for command in commands]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     cache = ResponseCache(file)
     assert len(cache) == 4 * 40
     key = answer_key("2", "k", bytes([7]))
     assert cache.lookup([key]) == {key: bytes([2, 7])}
+
+
+def test_a_forked_child_opens_its_own_connection(file, monkeypatch):
+    import trialplate.scoring.cache as module
+
+    cache = ResponseCache(file)
+    cache.store({b"k": b"parent"})
+    of_parent = cache._connection
+    parent = os.getpid()
+    with monkeypatch.context() as child:
+        child.setattr(module.os, "getpid", lambda: parent + 1)
+        assert cache.lookup([b"k"]) == {b"k": b"parent"}
+        assert cache._connection is not of_parent
+        cache.close()
+    assert of_parent.execute("SELECT count(*) FROM answer").fetchone() == (1,)  # still open
+
+
+def test_switching_to_write_ahead_waits_for_others(monkeypatch):
+    import trialplate.scoring.cache as module
+
+    class Locked:
+        tries = 0
+
+        def execute(self, statement):
+            self.tries += 1
+            if self.tries < 3:
+                raise sqlite3.OperationalError("database is locked")
+
+    connection = Locked()
+    module._write_ahead(connection)
+    assert connection.tries == 3
+    monkeypatch.setattr(module, "_WAIT_SECONDS", -1.0)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        module._write_ahead(Locked())
+
+
+def test_the_package_names_what_it_has_and_what_it_lacks():
+    import trialplate.scoring as package
+
+    assert all(getattr(package, name) for name in package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Scorers'"):
+        _ = package.Scorers
 
 
 def test_an_answer_that_is_there_stays(file):

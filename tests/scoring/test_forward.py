@@ -125,10 +125,10 @@ def test_shared_contexts_are_computed_once(neox, monkeypatch):
             patch.setattr(
                 type(neox), "hidden", lambda self, ids, *rest: total.append(ids.numel()) or hidden(self, ids, *rest)
             )
-            scorer.multiple_choice(CHOICES[:1])
+            scorer.multiple_choice([("on the hill", [" and", " and er", "in", "er and"])])
         return sum(total)
 
-    assert n_positions(True) < n_positions(False) / 2
+    assert n_positions(True) < n_positions(False) * 0.6
 
 
 def test_half_precision_is_scored_in_float32_softmax(build, slow):

@@ -6,16 +6,26 @@ import torch
 
 from trialplate.scoring import Scorer
 
+TEXT = [3, 4, 5, 6, 7, 8]
 
-def test_accuracy_is_one_only_with_the_right_shift(successor):
-    text = [t % 10 for t in range(3, 8)]
-    (scores,) = Scorer(successor).token_logprobs([text])
-    assert scores.is_argmax.all()
+
+def test_accuracy_is_one_with_the_right_shift(successor):
+    (scores,) = Scorer(successor).token_logprobs([TEXT[:5]])
+    assert scores.is_argmax.mean() == 1.0
     np.testing.assert_allclose(scores.logprobs, np.log(0.91), rtol=1e-5)
-    for shift in (0, 2, -1):  # the same numbers read at a wrong offset: no token is the likely one
-        wrong = torch.tensor([[(t + 1 - shift) % 10 for t in text]])
-        (scores,) = Scorer(successor).loglikelihood_ids([(text[:1], wrong[0, :4].tolist())])
-        assert not scores.is_greedy
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_accuracy_is_zero_with_a_wrong_shift(successor, monkeypatch, shift):
+    honest = Scorer._score
+    # Tokens one place off: what is scored after t is t itself, or t + 2.
+    monkeypatch.setattr(
+        Scorer,
+        "_score",
+        lambda self, queries, targets, report: honest(self, queries, [t + shift for t in targets], report),
+    )
+    (scores,) = Scorer(successor).token_logprobs([TEXT[:5]])
+    assert scores.is_argmax.mean() == 0.0
 
 
 def test_uniform_table_has_a_perplexity_of_its_vocabulary(make_table):

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trialplate.scoring.plan import Batch, Query, make_plan, shares_a_context, slot_offsets
@@ -32,6 +32,7 @@ def filled(plan):
     return slots
 
 
+@settings(deadline=None)
 @given(queries, st.integers(1, 60), st.booleans(), st.integers(12, 30))
 def test_every_slot_is_filled_once_from_its_own_tokens(queries, token_budget, share, row_limit):
     plan = make_plan(queries, token_budget=token_budget, row_limit=row_limit, share_contexts=share)
@@ -47,6 +48,7 @@ def test_every_slot_is_filled_once_from_its_own_tokens(queries, token_budget, sh
         assert len({bool(row.tails) for row in batch.rows}) == 1
 
 
+@settings(deadline=None)
 @given(queries, st.randoms(use_true_random=False), st.booleans())
 def test_plan_does_not_depend_on_the_order_of_the_queries(queries, rng, share):
     shuffled = rng.sample(queries, len(queries))
@@ -62,6 +64,7 @@ tails = st.lists(st.lists(st.integers(0, 2), max_size=5).map(tuple), min_size=1,
 contexts = st.lists(st.integers(0, 2), min_size=6, max_size=6).map(tuple)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(contexts, tails, min_size=1, max_size=5))
 def test_sharing_never_computes_more_tokens(questions):
     queries = [Query(context + tail, len(tail) + 1) for context, tails in questions.items() for tail in tails]

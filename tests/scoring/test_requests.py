@@ -1,7 +1,7 @@
 """The rules by which texts become token ids, on values worked out by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trialplate.scoring.plan import Query
@@ -134,6 +134,7 @@ def test_a_text_that_fits_is_one_window():
     assert rolling_windows(range(4), 9, 4) == [TokenPair((9,), (0, 1, 2, 3))]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9))
 def test_rolling_windows_score_every_token_once_and_fill_no_more_than_the_window(n, max_length):
     windows = rolling_windows(range(n), -1, max_length)

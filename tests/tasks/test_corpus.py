@@ -76,9 +76,9 @@ def test_answers_of_texture_come_from_the_text(make):
 def test_code_parses():
     import ast
 
-    for document in corpus(0, 5000):
-        if document.domain == "code":
-            ast.parse(document.text)
+    programs = [document.text for document in corpus(0, 5000) if document.domain == "code"]
+    assert programs
+    assert all(ast.parse(text).body for text in programs)
 
 
 def test_held_out_documents_need_a_number():

@@ -89,10 +89,14 @@ def train(
 ) -> None:
     """Train embedded:neox-tiny again: about 15 minutes on one CPU core. Writes nothing unless the model reaches its scores."""
     from trialplate.models.embedded_training import TargetsMissed, build
+    from trialplate.models.errors import ModelError
+    from trialplate.models.load import present_device
+    from trialplate.models.spec import ModelSpec
 
     try:
+        present_device(ModelSpec("embedded:neox-tiny", device=device))  # before minutes are spent on the corpus
         build(outdir, seed=seed, device=device, progress=lambda step, steps, text: typer.echo(f"{step}/{steps} {text}"))
-    except (TargetsMissed, OSError, ValueError) as e:
+    except (ModelError, TargetsMissed, OSError, ValueError) as e:
         typer.echo(f"error: {e}", err=True)
         raise typer.Exit(2) from e
     typer.echo(f"written: {outdir}")

@@ -48,16 +48,25 @@ def judge(bindings: Iterable[Binding], evidence: Evidence) -> list[Verdict]:
 
 
 def interval(m: Measurement, level: float) -> tuple[float, float] | None:
-    """Two-sided interval of a measurement at `level`: its own where the levels agree; for a share Wilson's at its effective number of items;
-    else value +- z * stderr. None without an interval and a standard error."""
+    """Two-sided interval of a measurement at `level`; None where it was recorded without one.
+
+    Its own where the levels agree. Else for a share Wilson's at its effective number of items; for other metrics its own with both arms
+    stretched by the ratio of the normal quantiles, or value +- z * stderr. A stderr of 0 alone is no interval: a few equal items are no
+    certainty. Nothing at a higher level lies inside the measurement's own interval.
+    """
+    z = _quantile(level)
     if m.ci is not None and math.isclose(m.level, level):
         return m.ci
-    if m.stderr is None:
+    if m.unit == "fraction" and m.stderr is not None:
+        low, high = _wilson(m.value, _effective_n(m), z)
+    elif m.ci is not None:
+        stretch = z / _quantile(m.level)
+        low, high = (m.value + stretch * (end - m.value) for end in m.ci)
+    elif m.stderr:
+        low, high = m.value - z * m.stderr, m.value + z * m.stderr
+    else:
         return None
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    if m.unit == "fraction":
-        return _wilson(m.value, _effective_n(m), z)
-    return (m.value - z * m.stderr, m.value + z * m.stderr)
+    return (low, high) if m.ci is None or level < m.level else (min(low, m.ci[0]), max(high, m.ci[1]))
 
 
 def _effective_n(m: Measurement) -> float:
@@ -137,10 +146,10 @@ def _missing(b: Binding, candidates: list[Measurement], lacking: list[str], evid
         text += f" ({len(candidates)} with other parameters)"
     if evidence.filters:
         text += f"; deselected by {', '.join(evidence.filters)}"
-    unfinished = sum(
-        1 for c in evidence.cases.values() if c.subject == b.subject and c.outcome != "passed" and not c.gate
-    )
-    if unfinished:
+    measuring = [c for c in evidence.cases.values() if not c.gate and c.outcome != "passed"]
+    if unrun := sum(c.outcome == "not run" for c in measuring):
+        text += f"; {unrun} cases did not run"
+    if unfinished := sum(c.subject == b.subject and c.outcome != "not run" for c in measuring):
         text += f"; {unfinished} cases of this subject did not pass"
     absent = evidence.absent.get(b.subject, ())
     if absent:

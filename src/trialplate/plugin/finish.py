@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from trialplate.plugin import devices, hookspec, subjects
@@ -14,7 +16,8 @@ from trialplate.report.store import ReportError, write_report
 def explain_empty(config: pytest.Config, run: RunState) -> None:
     """Say why `-m gpu` selected nothing, where that is because there is no GPU."""
     present = subjects.present_devices(config)
-    if "gpu" in (config.getoption("markexpr", "") or "") and not any(subjects.is_gpu(name) for name in present):
+    asked = re.search(r"(?<!not )\bgpu\b", config.getoption("markexpr", "") or "")
+    if asked and not any(subjects.is_gpu(name) for name in present):
         build = "" if devices.torch_has_cuda() else "; the installed torch is a CPU build"
         run.note("error", f"-m gpu: no GPU is present (devices: {', '.join(sorted(present))}{build})")
 

@@ -14,6 +14,8 @@ from trialplate.plugin import cases, keys, options
 @pytest.fixture
 def trialplate_subject(request: pytest.FixtureRequest) -> Any:
     """The specification of the case's subject; parametrized over --model, --revision, --device and --dtype."""
+    if request.param is None:
+        pytest.fail(options.NO_MODEL, pytrace=False)
     return request.param
 
 
@@ -55,7 +57,9 @@ def scorer(request: pytest.FixtureRequest, model: Any, progress: Any, record: An
 
     def shrunk() -> str | None:
         now = found.token_budget
-        return None if now == asked else f"{model.label}: memory ran out, batches were cut from {asked} to {now} positions"
+        return (
+            None if now == asked else f"{model.label}: memory ran out, batches were cut from {asked} to {now} positions"
+        )
 
     record.degradations.append(shrunk)
     return found
@@ -149,7 +153,7 @@ def golden_update(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def progress(request: pytest.FixtureRequest) -> Iterator[Any]:
     """`progress(done, total)`: shown once a case takes long; a bar on a terminal, plain lines elsewhere."""
-    from trialplate.plugin.progress import Progress
+    from trialplate.plugin.progress_bar import Progress
 
     shown = Progress(request.config, request.node.name)
     yield shown
@@ -166,10 +170,9 @@ def trialplate_gate(request: pytest.FixtureRequest) -> Any:
 def verdict(request: pytest.FixtureRequest, trialplate_gate: Any) -> Any:
     """The verdict of the case's gate on its subject. Fails the case where no policy judges the subject at all."""
     if isinstance(trialplate_gate, str):
-        pytest.fail(
-            f"no policy judges {trialplate_gate}; add its name to `models` of a policy, or give --policy FILE",
-            pytrace=False,
-        )
+        from trialplate.plugin.outcomes import no_policy
+
+        pytest.fail(no_policy(trialplate_gate), pytrace=False)
     run = request.config.stash.get(keys.RUN, None)
     if run is None:
         pytest.fail("gates judge a report, and this run writes none; give --report DIR", pytrace=False)

@@ -37,6 +37,8 @@ def trialplate_write_report(report: Any, folder: Path) -> None:
 
 
 class _Hooks(pluggy.PluginManager):
+    n_seen = 0
+
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         if not name.startswith("trialplate_") or not inspect.isroutine(getattr(plugin, name, None)):
             return None
@@ -56,7 +58,11 @@ def own_hooks(config: pytest.Config) -> Any:
         import trialplate.plugin.hookspec as specs
 
         manager.add_hookspecs(specs)
-    for plugin in config.pluginmanager.get_plugins():
+    plugins = config.pluginmanager.get_plugins()
+    if len(plugins) == manager.n_seen:  # asked once a case: nothing was registered since
+        return manager.hook
+    manager.n_seen = len(plugins)
+    for plugin in plugins:
         if getattr(plugin, "__name__", "").startswith("trialplate.plugin") or manager.is_registered(plugin):
             continue
         try:
@@ -75,12 +81,17 @@ def extra_metrics(config: pytest.Config) -> dict[str, Any]:
     """Catalogue rows of the suite's own."""
     from trialplate.report.catalogue import Metric
 
-    found = {}
-    for rows in own_hooks(config).trialplate_metrics():
+    hooks, n_seen = own_hooks(config), config.stash[keys.OWN_HOOKS].n_seen
+    known = config.stash.get(keys.EXTRA_METRICS, (None, {}))
+    if known[0] == n_seen:
+        return known[1]
+    found: dict[str, Any] = {}
+    for rows in hooks.trialplate_metrics():
         for name, row in rows.items():
             if len(row) != 5 or row[1] not in ("higher", "lower", "none"):
                 raise pytest.UsageError(
                     f"trialplate_metrics: {name!r}: wanted (unit, 'higher' | 'lower' | 'none', low, high, text), got {row!r}"
                 )
             found[name] = Metric(*row)
+    config.stash[keys.EXTRA_METRICS] = (n_seen, found)
     return found

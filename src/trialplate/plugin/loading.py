@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trialplate.plugin import hookspec, keys, options, subjects
+from trialplate.plugin import devices, hookspec, keys, options, subjects
 
 
 def pool(config: pytest.Config) -> Any:
@@ -18,8 +19,17 @@ def pool(config: pytest.Config) -> Any:
     if found is None:
         from trialplate.models.pool import ModelPool
 
-        found = config.stash[keys.POOL] = ModelPool(lambda spec: load(config, spec))
+        found = config.stash[keys.POOL] = ModelPool(lambda spec: load(config, spec), byte_budget=_byte_budget())
     return found
+
+
+def _byte_budget() -> int:
+    """Two thirds of the smallest memory that models may lie in: a run over a hundred training checkpoints must not keep them all."""
+    sizes = [
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        *(g.memory_mb << 20 for g in devices.cuda_gpus()),
+    ]
+    return min(sizes) * 2 // 3
 
 
 def load(config: pytest.Config, spec: Any) -> Any:

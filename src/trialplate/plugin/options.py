@@ -60,7 +60,9 @@ MARKS = (
     "requires_data(file): needs this file in the data folder, else not collected",
     "requires_files: needs a model whose weights come from files, else not collected",
     "requires_golden(folder): needs a golden file of the model, else not collected",
+    "requires_no_adapter: needs a model without an adapter, else not collected",
 )
+NO_MODEL = "this case needs a model: give --trialplate-model NAME, or set trialplate_models in the ini file"
 _BY_NAME = {o.name: o for o in OPTIONS}
 _IDLE = ("collectonly", "showfixtures", "show_fixtures_per_test", "markers", "help", "version", "cacheshow")
 

@@ -72,22 +72,29 @@ def _reason(report: Any) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr or "")
     lines = printable(text).strip().splitlines()
-    return lines[0][:500] if lines else ""
+    # a failed assertion is what a reader expects of a failed case; other exceptions are named
+    return lines[0].removeprefix("AssertionError: ").removeprefix("Failed: ")[:500] if lines else ""
 
 
-def gate_reports(nodeid: str, verdict: Verdict | None) -> Iterator[pytest.TestReport]:
-    """The three reports of a gate case that ran in the controller; without a verdict no policy judges the subject."""
-    text = verdict.explain() if verdict else "no policy judges this subject"
-    red = verdict is None or not verdict.acceptable
+def no_policy(subject: str) -> str:
+    """Why a gate case of a subject that no policy is bound to fails."""
+    return f"no policy judges {subject or 'this run'}; add its name to `models` of a policy, or give --policy FILE"
+
+
+def gate_reports(nodeid: str, verdict: Verdict | None, subject: str) -> Iterator[pytest.TestReport]:
+    """The reports that a gate case would have made in a process of its own: one without a verdict fails in its setup."""
     path, _, name = nodeid.partition("::")
-    phases: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "teardown")
-    for when in phases:
-        failed = red and when == "call"
+    phases: dict[Literal["setup", "call", "teardown"], str] = {"setup": "", "call": "", "teardown": ""}
+    if verdict is None:
+        phases = {"setup": no_policy(subject), "teardown": ""}
+    elif not verdict.acceptable:
+        phases["call"] = verdict.explain()
+    for when, text in phases.items():
         yield pytest.TestReport(
             nodeid=nodeid,
             location=(path, None, name),
             keywords={name: 1, "gate": 1},
-            outcome="failed" if failed else "passed",
-            longrepr=text if failed else None,
+            outcome="failed" if text else "passed",
+            longrepr=text or None,
             when=when,
         )

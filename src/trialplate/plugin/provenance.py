@@ -49,7 +49,7 @@ def tree_digest(folders: list[Path]) -> str:
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".toml") and p.is_file()):
             total.update(
-                path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest()
+                os.fsencode(path.relative_to(folder).as_posix()) + b"\0" + hashlib.sha256(path.read_bytes()).digest()
             )
     return total.hexdigest()
 

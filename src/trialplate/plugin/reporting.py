@@ -30,6 +30,7 @@ class ReportPlugin(SelectPlugin):
         self.run, self.measured = run, measured
         self._tallies: dict[str, CaseTally] = {}
         self._gate_ids: set[str] = set()
+        self._usage_errors: dict[str, None] = {}
         self._interrupted = False
 
     # -- what runs
@@ -47,9 +48,10 @@ class ReportPlugin(SelectPlugin):
         """The selection of a run in one process; under xdist the controller has none."""
         if not self._is_controller():
             chosen = {case_id(i.nodeid, self.config) for i in session.items} | (set(self.all_cases) & set(self.done))
-            self._gate_ids = {nodeid for nodeid, _ in self.gates}
+            self._gate_ids = {gate[0] for gate in self.gates}
+            gates = [case_id(i, self.config) for i in self._gate_ids]
             not_collected = self.config.stash[keys.NOT_COLLECTED]
-            self.run.select(chosen, filters(self.config), not_collected, self.subjects, self.gone())
+            self.run.select(chosen, filters(self.config), not_collected, self.subjects, gates, self.gone())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -70,8 +72,10 @@ class ReportPlugin(SelectPlugin):
             self.run.note("degraded", f"worker {node.gateway.id} died: {_last_line(str(error))}")
         said = getattr(node, "workeroutput", {}).get("trialplate")
         if said:
-            self.gates = [(nodeid, index) for nodeid, index in said["gates"]]
-            self.run.select(said["kept"], filters(self.config), said["not_collected"], said["subjects"], said["gone"])
+            self.gates = [(nodeid, index, subject) for nodeid, index, subject in said["gates"]]
+            self._usage_errors |= dict.fromkeys(said["usage_errors"])
+            more = said["not_collected"], said["subjects"], (), said["gone"]
+            self.run.select(said["kept"], filters(self.config), *more)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -80,6 +84,9 @@ class ReportPlugin(SelectPlugin):
             raise session.Interrupted(self.run.broken)
         self.run.on_broken = lambda reason: self._stop(session, reason)
         result = yield
+        for text in self._usage_errors:
+            self.run.note("error", f"usage error: {printable(text)}")
+            raise pytest.UsageError(text)
         stopped = session.shouldstop or session.shouldfail
         if self._is_controller() and self.run.judging and not stopped and self.run.is_measured():
             for report in self._gate_reports():
@@ -191,12 +198,13 @@ class ReportPlugin(SelectPlugin):
 
     def _gate_reports(self) -> Generator[pytest.TestReport, None, None]:
         verdicts = {(v.policy, v.gate, v.subject): v for v in self.run.verdicts()}
-        self.run.select([case_id(nodeid, self.config) for nodeid, _ in self.gates], filters(self.config))
-        self._gate_ids = {nodeid for nodeid, _ in self.gates}
-        for nodeid, index in self.gates:
+        gates = [case_id(gate[0], self.config) for gate in self.gates]
+        self.run.select(gates, filters(self.config), gates=gates)
+        self._gate_ids = {gate[0] for gate in self.gates}
+        for nodeid, index, subject in self.gates:
             binding = self.run.bindings[index] if index < len(self.run.bindings) else None
             verdict = verdicts.get((binding.policy.name, binding.gate.name, binding.subject)) if binding else None
-            yield from gate_reports(nodeid, verdict)
+            yield from gate_reports(nodeid, verdict, subject)
 
 
 def _last_line(text: str) -> str:

@@ -73,6 +73,7 @@ class RunState:
         filters: list[str],
         not_collected: Iterable[dict[str, str]] = (),
         subjects: Iterable[str] = (),
+        gates: Iterable[str] = (),
         gone: Iterable[str] = (),
     ) -> None:
         """Say which cases of which subjects this run means to run."""
@@ -84,6 +85,7 @@ class RunState:
                 filters=sorted(filters),
                 not_collected=left_out,
                 subjects=sorted(subjects),
+                gates=sorted(gates),
                 gone=sorted(gone),
             )
         )

@@ -20,7 +20,7 @@ class SelectPlugin:
     def __init__(self, config: pytest.Config, done: dict[str, str] | None = None, known: Iterable[str] = ()) -> None:
         self.config, self.done, self.known = config, done or {}, set(known)
         self.all_cases: list[str] = []
-        self.gates: list[tuple[str, int]] = []
+        self.gates: list[tuple[str, int, str]] = []  # (node id, index of its binding, subject)
         self.subjects: set[str] = set()
         self.is_whole = True
         self._isolation: isolation.Isolation | None = None
@@ -33,14 +33,17 @@ class SelectPlugin:
     @pytest.hookimpl(trylast=True)  # after the selections by -k and -m
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep what applies, gates last."""
-        kept = [i for i in self._keep_task(items) if _is_gate(i) or self._applies(i)]
+        kept = self._keep_task(items)
+        if modelless := [i for i in kept if _params(i).get("trialplate_subject", i) is None]:
+            raise pytest.UsageError(f"{modelless[0].nodeid}: {options.NO_MODEL}")
+        kept = [i for i in kept if _is_gate(i) or self._applies(i)]
         self.subjects |= {s.key for i in kept if (s := _params(i).get("trialplate_subject")) is not None}
         self.subjects |= {n["subject"] for n in self.config.stash[keys.NOT_COLLECTED]} - {""}
         kept = [i for i in kept if not _is_gate(i) or self._is_judged(i)]
         self.all_cases = [case_id(i.nodeid, self.config) for i in kept]
         measuring = _ordered(self.config, [i for i in kept if not _is_gate(i) and not self._is_done(i)])
         gates = [i for i in kept if _is_gate(i)]
-        self.gates = [(i.nodeid, _index(i, "trialplate_gate")) for i in gates]
+        self.gates = [(i.nodeid, _index(i, "trialplate_gate"), _judged_subject(i)) for i in gates]
         chosen = measuring + (gates if self._judges(measuring) else [])
         left = {id(i) for i in chosen}
         if dropped := [i for i in items if id(i) not in left]:
@@ -71,9 +74,7 @@ class SelectPlugin:
 
     def _is_judged(self, gate: pytest.Item) -> bool:
         """Whether anything of the gate's subject takes part: `-m gpu` says nothing about the same model on the CPU."""
-        value = _params(gate)["trialplate_gate"]
-        subject = value if isinstance(value, str) else value.subject
-        return subject in ("", *self.subjects, *self.config.stash[keys.MEASURED])
+        return _judged_subject(gate) in ("", *self.subjects, *self.config.stash[keys.MEASURED])
 
     def _judges(self, measuring: list[pytest.Item]) -> bool:
         """Gates run here unless they are judged elsewhere (in the controller), not at all, or have nothing to judge."""
@@ -96,13 +97,19 @@ class SelectPlugin:
         return [i for i in items if "task" in _params(i) and str(_params(i)["task"]) in wanted] + gates
 
     def _applies(self, item: pytest.Item) -> bool:
-        for reason in _objections(self.config, item):
-            spec = _params(item).get("trialplate_subject")
-            self.config.stash[keys.NOT_COLLECTED].append(
-                {"case": case_id(item.nodeid, self.config), "subject": spec.key if spec else "", "reason": reason}
-            )
-            return False
-        return True
+        from trialplate.models.errors import ModelError
+
+        try:
+            reason = next(iter(_objections(self.config, item)), None)
+        except ModelError as e:  # a folder without a tokenizer, a loader of one's own that cannot load
+            raise pytest.UsageError(str(e)) from e
+        if reason is None:
+            return True
+        spec = _params(item).get("trialplate_subject")
+        self.config.stash[keys.NOT_COLLECTED].append(
+            {"case": case_id(item.nodeid, self.config), "subject": spec.key if spec else "", "reason": reason}
+        )
+        return False
 
 
 def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
@@ -115,6 +122,10 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
         "requires_data": _lacks_data,
         "requires_golden": _lacks_golden,
     }
+    if spec is None and any(item.get_closest_marker(name) for name in _NEED_MODEL):
+        raise pytest.UsageError(f"{item.nodeid}: marked with {' or '.join(_NEED_MODEL)}, and it uses no model")
+    if spec is not None and spec.adapter and item.get_closest_marker("requires_no_adapter"):
+        yield "does not apply to a model with an adapter"
     if item.get_closest_marker("requires_files") and (why := _lacks_files(config, spec)):
         yield why
     for name, check in checks.items():
@@ -124,8 +135,16 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
                     yield why
 
 
+_NEED_MODEL = ("requires_tokens", "requires_files", "requires_golden")
+
+
 def _is_gate(item: pytest.Item) -> bool:
     return "trialplate_gate" in _params(item)
+
+
+def _judged_subject(gate: pytest.Item) -> str:
+    value = _params(gate)["trialplate_gate"]
+    return value if isinstance(value, str) else str(value.subject)
 
 
 def _timing_off(config: pytest.Config) -> str | None:

@@ -151,6 +151,6 @@ def _open(folder: Path, attempt: int, about: About, *, judging: bool) -> RunStat
     except OSError as e:
         if run is not None:
             run.close()
-        where = os.path.relpath(e.filename, folder.parent) if e.filename else folder
-        raise pytest.UsageError(f"--report {folder}: cannot be written ({where}: {e.strerror}); nothing was run") from e
+        why = f"{os.path.relpath(e.filename, folder.parent)}: {e.strerror}" if e.filename else e.strerror or str(e)
+        raise pytest.UsageError(f"--report {folder}: cannot be written ({why}); nothing was run") from e
     return run

@@ -34,15 +34,6 @@ def stand_ins(config: pytest.Config) -> list[str]:
     ]
 
 
-def missing_gpu(config: pytest.Config) -> list[str]:
-    """Why `-m gpu` measures nothing where there is no GPU."""
-    words = (config.getoption("markexpr", "") or "").replace("(", " ").replace(")", " ").split()
-    if "gpu" not in words or "not" in words or any(is_gpu(s.device) for s in subjects(config)):
-        return []
-    build = "" if devices.torch_has_cuda() else "; the installed torch is a CPU build"
-    return [f"-m gpu selects nothing: no GPU among the devices {', '.join(sorted(present_devices(config)))}{build}"]
-
-
 def is_gpu(device: str) -> bool:
     """Whether cases on this device carry the mark `gpu`."""
     return device.split(":")[0] in ("cuda", "mps")

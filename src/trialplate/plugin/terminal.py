@@ -16,6 +16,7 @@ from trialplate.report.model import Measurement, Report, Status, Verdict
 
 MOST_REASONS = 12
 MOST_ALIKE = 4
+MOST_ROWS = 400
 _COLOURS = {
     "PASS": "green",
     "FAIL": "red",
@@ -102,7 +103,8 @@ def measurement_table(report: Report, width: int, colour: bool) -> str:
     ):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     subject = case = None
-    for m in _worth_showing(report.measurements):
+    worth = _worth_showing(report.measurements)[:MOST_ROWS]
+    for m in worth:
         if m.subject != subject:
             table.add_row(
                 f"[bold]{_plain(m.subject or '(no model)')}[/bold]" if colour else _plain(m.subject or "(no model)")
@@ -117,6 +119,8 @@ def measurement_table(report: Report, width: int, colour: bool) -> str:
             str(m.n),
         )
         subject, case = m.subject, m.case
+    if len(worth) < len(report.measurements):
+        table.add_row(f"… and {len(report.measurements) - len(worth)} more, in metrics.csv")
     return _render(table, width, colour)
 
 

@@ -14,6 +14,16 @@ class WorkerPlugin(SelectPlugin):
     def __init__(self, config: pytest.Config) -> None:
         given = config.workerinput  # type: ignore[attr-defined]
         super().__init__(config, given["trialplate_done"], given["trialplate_known"])
+        self.usage_errors: list[str] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """A usage error here would end this worker half way: xdist has been told its items already. The controller raises it."""
+        try:
+            super().pytest_collection_modifyitems(items)
+        except pytest.UsageError as e:
+            self.usage_errors.append(str(e))
+            items.clear()
 
     def pytest_collection_finish(self) -> None:
         """What the controller cannot know: it has no items."""
@@ -23,4 +33,5 @@ class WorkerPlugin(SelectPlugin):
             "subjects": sorted(self.subjects),
             "kept": sorted(set(self.done) & set(self.all_cases)),
             "gone": self.gone(),
+            "usage_errors": self.usage_errors,
         }

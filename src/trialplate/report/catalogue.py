@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
     "prefix_matching": _fraction("mean attention from a repeated token to the successor of its first occurrence"),
     "prob_diff": Metric("probability", "higher", -1.0, 1.0, "P(years above) minus P(years not above)"),
     "sharpness": Metric("probability", "higher", -1.0, 1.0, "P(YY+1) minus P(YY-1)"),
-    "exact_match": _fraction("share of items whose greedy answer equals the true one"),
+    "exact_match": _fraction("share of items of whose true answer every token is the argmax"),
     "answer_logprob": Metric("nat", "higher", None, 0.0, "mean teacher-forced log-probability of the true answer"),
     # likelihood, named as lm-evaluation-harness names them
     "acc": _fraction("multiple choice or cloze accuracy by total log-likelihood"),
@@ -58,9 +58,11 @@ METRICS: dict[str, Metric] = {
     ),
     "bits_per_byte": Metric("bit/byte", "lower", 0.0, None, "cross-entropy in bits per UTF-8 byte of the scored text"),
     "loss": Metric("nat/token", "lower", 0.0, None, "mean next-token loss on a pinned text"),
-    "loglikelihood": Metric("nat", "higher", None, 0.0, "total log-likelihood of a pinned text"),
+    "loglikelihood": Metric("nat", "higher", None, 0.0, "mean total log-likelihood of pinned texts"),
     "pin_gap": Metric("nat", "lower", 0.0, None, "largest distance from a published number of the same model and text"),
-    "numeric_noise": Metric("nat", "lower", 0.0, None, "largest change of a score between batch compositions"),
+    "numeric_noise": Metric(
+        "nat", "lower", 0.0, None, "largest change of a score when nothing about its question changes"
+    ),
     # checkpoints
     "missing_keys": _count("keys of the golden manifest that the checkpoint lacks"),
     "unexpected_keys": _count("keys of the checkpoint that the golden manifest lacks"),
@@ -68,7 +70,7 @@ METRICS: dict[str, Metric] = {
     "shape_changes": _count("keys with another shape"),
     "dtype_changes": _count("keys stored in another dtype"),
     "content_changes": _count("keys whose stored content differs from the golden digest"),
-    "non_finite": _count("tensors that hold a NaN or an infinity"),
+    "non_finite": _count("numbers among weights or activations that are NaN or infinite"),
     "causality_gap": Metric(
         "logit", "lower", 0.0, None, "largest change of a logit before the position that was changed"
     ),

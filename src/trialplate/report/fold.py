@@ -35,6 +35,7 @@ class _Selection(NamedTuple):
     not_collected: list[NotCollected]
     filters: list[str]
     subjects: list[str]
+    gates: set[str]
     gone: set[str]
 
 
@@ -57,7 +58,9 @@ def fold(events: Iterable[AnyEvent], *, torn: bool = False) -> Report:
     kept = [e for e in current(events) if e.case.id not in selection.gone]
     cases, measurements, data = _finished(kept)
     subjects, changed = _subjects(kept)
-    cases += [Case(id=i, outcome="not run") for i in sorted(selection.cases - {c.id for c in cases})]
+    there = {c.id for c in cases}
+    cases += [Case(id=i, outcome="not run", gate=i in selection.gates) for i in selection.cases - there]
+    cases.sort(key=lambda c: (c.gate, c.id))
     policies, verdicts = _judgement(events, last.attempt)
     run = _run(events, started[min(started)].run, last, selection)
     errors += _clashes(events, kept) + changed
@@ -71,7 +74,7 @@ def fold(events: Iterable[AnyEvent], *, torn: bool = False) -> Report:
         config=last.config,
         data=data,
         environment=last.environment,
-        cases=sorted(cases, key=lambda c: (c.gate, c.id)),
+        cases=cases,
         measurements=measurements,
         policies=policies,
         gates=verdicts,
@@ -175,6 +178,7 @@ def _selection(events: Iterable[AnyEvent]) -> _Selection:
         not_collected=[left_out[k] for k in sorted(left_out)],
         filters=sorted({f for e in chosen for f in e.filters}),
         subjects=sorted({s for e in chosen for s in e.subjects}),
+        gates={g for e in chosen for g in e.gates},
         # each worker says which cases its collection lacks; all collect the same
         gone={c for e in chosen for c in e.gone},
     )

@@ -51,13 +51,14 @@ class Started(Event, frozen=True, kw_only=True, tag="started"):
 class Selected(Event, frozen=True, kw_only=True, tag="selected"):
     """The cases this attempt means to run, and of which subjects. Every one of them must end in a Finished event.
 
-    `gone` are cases of an earlier attempt that the evals no longer have: what they measured does not count any more.
+    `gates` are those of the cases that only judge, `gone` are cases of an earlier attempt that the evals no longer have: what they measured does not count any more.
     """
 
     cases: list[str]
     filters: list[str] = []
     not_collected: list[NotCollected] = []
     subjects: list[str] = []
+    gates: list[str] = []
     gone: list[str] = []
 
 

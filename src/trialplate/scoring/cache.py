@@ -41,6 +41,8 @@ class ResponseCache:
         self.path = Path(path)
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        # Connections of the parent, kept and never closed by a forked child: closing would tidy up files that the parent uses.
+        self._inherited: list[sqlite3.Connection] = []
         self._connect()
 
     def lookup(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -71,9 +73,15 @@ class ResponseCache:
 
     def close(self) -> None:
         """Let go of the file; it is opened again when needed."""
-        if self._connection is not None and self._pid == os.getpid():
+        self._leave_to_parent()
+        if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+    def _leave_to_parent(self) -> None:
+        if self._connection is not None and self._pid != os.getpid():
+            self._inherited.append(self._connection)
+            self._connection = None
 
     @contextmanager
     def _speaking(self) -> Iterator[sqlite3.Connection]:
@@ -83,7 +91,8 @@ class ResponseCache:
             raise CacheError(self._text(f"cannot be used ({error})")) from error
 
     def _connect(self) -> sqlite3.Connection:
-        if self._connection is not None and self._pid == os.getpid():
+        self._leave_to_parent()
+        if self._connection is not None:
             return self._connection
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-# Packing needs an explicit attention mask, which costs about as much as this many tokens a tail.
-_LEAST_SAVING = 4
+# Packing needs an explicit attention mask; a context shorter than this is computed again in about the time that the mask takes.
+_LEAST_CONTEXT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def shares_a_context(queries: Sequence[Query]) -> bool:
     seen: dict[tuple[int, ...], tuple[int, ...]] = {}
     for query in queries:
         context = query.ids[: query.n_context]
-        if query.n_reads > 1 and len(context) > _LEAST_SAVING and seen.setdefault(context, query.ids) != query.ids:
+        if query.n_reads > 1 and len(context) >= _LEAST_CONTEXT and seen.setdefault(context, query.ids) != query.ids:
             return True
     return False
 
@@ -157,7 +157,7 @@ def _tail(query: Query, offset: int) -> _Part:
 def _pack(context: tuple[int, ...], tails: list[_Part], row_limit: int) -> list[Row]:
     """Rows of one context with its tails, or none where packing saves too little or no two tails fit together."""
     tails = _merge(tails)
-    if (len(tails) - 1) * (len(context) - _LEAST_SAVING) <= 0:
+    if len(tails) < 2 or len(context) < _LEAST_CONTEXT:
         return []
     n_longest = max(len(tail.ids) for tail in tails)
     if len(context) + 2 * n_longest > row_limit:

@@ -5,7 +5,7 @@ Scores do not depend on the order of the requests, and on their company only by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from trialplate.scoring.surface import ScorableModel
 
 Prompts = Sequence[str] | Sequence[Sequence[int]]
 Positions = Literal["last"] | Sequence[int]
+T = TypeVar("T")
 Candidates = Sequence[int] | Sequence[Sequence[int]] | Tensor
 
 
@@ -85,7 +86,7 @@ class Scorer:
 
     def rolling(self, texts: Sequence[str]) -> list[RollingScore]:
         """Score whole texts, every token once, in disjoint windows. Raises RequestError for a text without tokens."""
-        encoded = self._encoder.texts(texts)
+        encoded = self._encoder.texts(_several(texts, "texts"))
         if not all(encoded):
             raise RequestError(
                 f"{self.model.label}: text {[bool(ids) for ids in encoded].index(False)} is empty; wanted at least one token to score"
@@ -104,9 +105,9 @@ class Scorer:
 
         Raises RequestError for a question without choices, or an empty choice."""
         for i, (_, choices) in enumerate(questions):
-            if not choices or not all(choices):
+            if isinstance(choices, str) or not choices or not all(choices):
                 raise RequestError(
-                    f"{self.model.label}: question {i} has choices {list(choices)!r}; wanted at least one, none of them empty"
+                    f"{self.model.label}: question {i} has choices {choices!r}; wanted at least one, none of them empty"
                 )
         pairs = [(context, delimiter + choice) for context, choices in questions for choice in choices]
         scores = iter(self.loglikelihood(pairs))
@@ -151,8 +152,8 @@ class Scorer:
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
         """Continue prompts greedily until the end token, a stop string (which is left out), or `max_new_tokens`."""
-        encoded = self._encoder.prompts(prompts)
-        stops = list(stop)
+        encoded = self._encoder.prompts(_several(prompts, "prompts"))
+        stops = list(_several(stop, "stop"))
 
         def compute(indices: list[int], report: Report) -> list[str]:
             return generate(self._forward, [encoded[i] for i in indices], max_new_tokens, stops, report)
@@ -230,6 +231,7 @@ class Scorer:
         return queries
 
     def _prompt_ids(self, prompts: Prompts) -> list[tuple[int, ...]]:
+        _several(prompts, "prompts")
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         if len(texts) == len(prompts):
             return self._encoder.prompts(texts)
@@ -263,6 +265,13 @@ class Scorer:
             raise RequestError(
                 f"{self.model.label}: token {wrong} is none of the model's {rows} tokens (0 to {rows - 1}). Does the tokenizer belong to this model?"
             )
+
+
+def _several(texts: Sequence[T], name: str) -> Sequence[T]:
+    """The same; RequestError for one text, which would be taken for a sequence of its characters."""
+    if isinstance(texts, str):
+        raise RequestError(f"{name} wants a sequence of texts, got one text {texts[:40]!r}. Put it into a list.")
+    return texts
 
 
 def _choice_scores(choices: Sequence[str], scores: Sequence[ContinuationScore]) -> ChoiceScores:

@@ -63,7 +63,7 @@ def one_thread(device: str = "cpu") -> Iterator[None]:
 def fresh_model(recipe: Recipe, vocab_size: int, seed: int) -> nn.Module:
     """An untrained model; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every accelerator too
         return GPTNeoXForCausalLM(recipe.config(vocab_size))
 
 

@@ -44,7 +44,7 @@ def build(
     progress: Progress | None = None,
     recipe: Recipe = SHIPPED,
 ) -> Built:
-    """Trains an embedded model and writes it to the new or empty folder `outdir`; about ten minutes of one CPU thread.
+    """Trains an embedded model and writes it to the new or empty folder `outdir`; about fifteen minutes of one CPU thread.
 
     FileExistsError if outdir holds anything (checked before training); TargetsMissed, naming scores and targets, if the phases
     are used up below them: then nothing is written. `progress(step, steps, text)` is called every 20 steps."""

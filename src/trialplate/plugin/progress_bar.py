@@ -31,7 +31,7 @@ class Progress:
         now = self._clock()
         if self._writer is None or now - self._start < QUIET_S:
             return
-        if self._writer.hasmarkup:
+        if self._reporter.isatty:  # colours can be asked for in a log file too
             self._show_bar(done, total)
         elif now - self._said >= LINE_EVERY_S or not self._opened:
             self._said, self._opened = now, True
@@ -68,7 +68,9 @@ def _bar(writer: Any, label: str, total: int) -> tuple[Any, Any]:
 
     console = Console(file=cast("IO[str]", _File(writer)), force_terminal=True, width=writer.fullwidth)
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = RichProgress(*columns, console=console, auto_refresh=False, transient=True)
+    bar = RichProgress(
+        *columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    )
     bar.start()
     return bar, bar.add_task(label, total=total)
 
