@@ -39,7 +39,7 @@ from lmeval_recipe import TASKS, Fixture, make_fixture
 from trialplate.models.causal_lm import CausalLM
 from trialplate.models.load import load
 from trialplate.models.spec import ModelSpec
-from trialplate.scoring import Scorer
+from trialplate.scoring import ResponseCache, Scorer
 
 TOLERANCE = 1e-4
 BATCH = 16  # rows a batch of lm-evaluation-harness, good on a processor
@@ -202,6 +202,15 @@ def _needed(model: CausalLM, task: str, rows: list[dict[str, Any]]) -> float:
     return needed_flops(model, groups)
 
 
+def answers_from_cache(fixture: Fixture, folder: Path) -> str:
+    """What multiple choice costs when every answer is in the response cache."""
+    scorer = Scorer(load(ModelSpec(str(fixture.model))), cache=ResponseCache(folder / f"{fixture.name}.sqlite"))
+    computed = our_answer(scorer, "multiple_choice", fixture.rows["multiple_choice"], 1)
+    cached = our_answer(scorer, "multiple_choice", fixture.rows["multiple_choice"], 2)
+    assert cached.logprobs == computed.logprobs
+    return f"All answers cached ({fixture.name} multiple_choice, {len(cached.logprobs)} requests): {cached.cpu_s:.2f} CPU s instead of {computed.cpu_s:.2f}"
+
+
 def coinciding_requests(fixture: Fixture) -> str:
     """Two requests whose tokens are the same up to the last one, cut at different places: lm-evaluation-harness 0.4.13 computes them once and reads the
     shorter continuation off the first position of the longer. Without its `logits_cache` it gives the right number. Shown, not counted."""
@@ -272,7 +281,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _both(peer: float, ours: float) -> str:
-    a, b = f"{peer:.6g}", f"{ours:.6g}"
+    a, b = f"{peer:.5g}", f"{ours:.5g}"
     return a if a == b else f"{a} / {b}"
 
 
@@ -295,14 +304,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the rows here")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rate, rows = matmul_rate(), []
+    rate, rows, remarks = matmul_rate(), list[Row](), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         for name in args.models:
             with _quiet():
                 fixture = make_fixture(name, Path(folder) / name)
             rows += compare(fixture, args.repeat, rate)
-        coincidence = coinciding_requests(fixture)
-    print(conditions(rate), table(rows), coincidence, sep="\n\n")
+            remarks.append(answers_from_cache(fixture, Path(folder)))
+        remarks.append(coinciding_requests(fixture))
+    print(conditions(rate), table(rows), *remarks, sep="\n\n")
     if args.json:
         args.json.write_text(
             json.dumps({"conditions": conditions(rate), "rows": [asdict(row) for row in rows]}, indent=1)

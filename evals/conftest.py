@@ -49,3 +49,11 @@ def uses(record):
         return items
 
     return used
+
+
+@pytest.fixture
+def uses_file(record):
+    """uses_file(name, path, n): name the n items of this case in the report, by the bytes of the file that holds them."""
+    import hashlib
+
+    return lambda name, path, n: record.uses(name, hashlib.sha256(path.read_bytes()).hexdigest(), n)

@@ -48,7 +48,7 @@ def test_a_sabotage_is_caught(name, by, judge):
 
 def test_a_refused_model_is_the_loaders_merit_alone(judge):
     row = judge.row(SABOTAGES["renamed-key"])
-    assert "find no place" in row.refused or "unknown" in row.refused or "does not know" in row.refused
+    assert "do not fit the model of its config.json" in row.refused
     assert set(row.caught) == {"checkpoints/test_keys_against_golden"}
 
 

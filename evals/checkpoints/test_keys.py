@@ -1,4 +1,4 @@
-"""Checkpoint keys: the names, shapes, dtypes and contents that others load by. Read from headers; nothing is loaded to compare names.
+"""Checkpoint keys: the names, shapes, dtypes and contents that others load by. Read from headers; tensors are read only where contents are pinned.
 
 Budget: 3 CPU seconds.
 """
@@ -7,7 +7,7 @@ import pytest
 
 from trialplate.checkpoints.diff import compare_keys
 from trialplate.checkpoints.files import find_weights
-from trialplate.checkpoints.golden import find_golden, golden_path, write_golden
+from trialplate.checkpoints.golden import GoldenKeys, find_golden, golden_path, write_golden
 from trialplate.checkpoints.manifest import read_manifest
 from trialplate.models import checks
 from trialplate.models.catalog import canonical_name
@@ -20,13 +20,15 @@ COUNTS = {"missing": "missing_keys", "unexpected": "unexpected_keys", "renamed":
 @pytest.mark.requires_golden("keys")
 def test_keys_against_golden(subject, source, record, golden_dir, golden_update):
     """Missing, unexpected, renamed (beyond the allowed list, such as embed_out -> lm_head), reshaped, recast and rewritten tensors."""
-    actual = read_manifest(find_weights(source.path), content=True, transposed=True)
+    files, name = find_weights(source.path), canonical_name(subject.name)
     if golden_update:
-        name = canonical_name(subject.name)
         # contents are pinned for the shipped model only: of a hub model they would make one revision the reference for all
-        write_golden(golden_path(golden_dir / "keys", name), [name], actual, content=source.kind == "embedded")
-    golden = find_golden(golden_dir / "keys", canonical_name(subject.name))
-    diff = compare_keys(golden.keys, actual)
+        pinned = source.kind == "embedded"
+        old = find_golden(golden_dir / "keys", name) or GoldenKeys((name,), "", {})
+        manifest = read_manifest(files, content=pinned)
+        write_golden(golden_path(golden_dir / "keys", name), old.models, manifest, note=old.note, content=pinned)
+    golden = find_golden(golden_dir / "keys", name)
+    diff = compare_keys(golden.keys, read_manifest(files, content=golden.has_content, transposed=golden.has_content))
     counts = diff.counts()
     for kind, metric in COUNTS.items():
         if kind != "content_changed" or diff.n_compared_content:

@@ -6,7 +6,7 @@ The shipped samples are of the embedded corpus; PIQA, ARC-easy, SciQ and LAMBADA
 
 import pytest
 
-from trialplate.metrics import language, statistics
+from trialplate.metrics import choices, language, statistics
 from trialplate.tasks import formats
 
 READERS = {"piqa": formats.read_piqa, "arc_easy": formats.read_arc, "sciq": formats.read_sciq}
@@ -21,42 +21,44 @@ def cases(names):
 
 
 @pytest.mark.parametrize(("task", "file"), cases(READERS))
-def test_multiple_choice(task, file, scorer, control_scorer, measure, record, data_dir, limit):
+def test_multiple_choice(task, file, scorer, control_scorer, measure, uses_file, against_published, data_dir, limit):
     """acc picks the likeliest choice, acc_norm the likeliest per character; the first of equals, as the harness does."""
     questions = READERS[task.removesuffix("_sample")](data_dir / file)
     questions = questions[: limit(len(questions))]
-    record.uses(task, file_digest(data_dir / file), len(questions))
+    uses_file(task, data_dir / file, len(questions))
     ours, twins = answers(scorer, questions), answers(control_scorer, questions)
-    chance = sum(1 / len(q.choices) for q in questions) / len(questions)
+    chance = choices.chance([len(q.choices) for q in questions])
     gold = [q.gold for q in questions]
-    measure("acc", [a.pick == g for a, g in zip(ours, gold, strict=True)], questions, chance, kind="chance", task=task)
-    measure("acc_norm", [a.pick_norm == g for a, g in zip(ours, gold, strict=True)], questions,
+    found = {
+        "acc": measure(
+            "acc", [a.pick == g for a, g in zip(ours, gold, strict=True)], questions, chance, kind="chance", task=task
+        )
+    }
+    found["acc_norm"] = measure("acc_norm", [a.pick_norm == g for a, g in zip(ours, gold, strict=True)], questions,
             [a.pick_norm == g for a, g in zip(twins, gold, strict=True)], task=task)  # fmt: skip
+    for metric, value in found.items():
+        against_published(metric, value, task, len(questions))
     assert len({q.id for q in questions}) == len(questions)
 
 
 @pytest.mark.parametrize(("task", "file"), cases(["lambada_openai"]))
-def test_cloze(task, file, scorer, control_scorer, record, data_dir, limit):
+def test_cloze(task, file, scorer, control_scorer, record, uses_file, against_published, data_dir, limit):
     """acc: every token of the last word is the argmax; perplexity: exp of the mean negative log-likelihood of the word, however many tokens."""
     items = formats.read_lambada(data_dir / file)
     items = items[: limit(len(items))]
-    record.uses(task, file_digest(data_dir / file), len(items))
+    uses_file(task, data_dir / file, len(items))
     ours, twins = (s.loglikelihood([(i.context, i.target) for i in items]) for s in (scorer, control_scorer))
     samples = [{"item": i.id, "value": s.is_greedy, "logprob": s.logprob, "context": i.context[-120:], "target": i.target}
                for i, s in zip(items, ours, strict=True)]  # fmt: skip
-    record("acc", statistics.proportion([s.is_greedy for s in ours]), samples=samples, task=task,
+    acc = record("acc", statistics.proportion([s.is_greedy for s in ours]), samples=samples, task=task,
            null=("random_weights", statistics.proportion([s.is_greedy for s in twins])))  # fmt: skip
-    record("perplexity", language.target_perplexity([s.logprob for s in ours]), task=task,
+    perplexity = record("perplexity", language.target_perplexity([s.logprob for s in ours]), task=task,
            null=("random_weights", language.target_perplexity([s.logprob for s in twins])))  # fmt: skip
+    against_published("acc", acc, task, len(items))
+    against_published("perplexity", perplexity, task, len(items))
     assert all(s.n_tokens >= 1 for s in ours)
 
 
 def answers(scorer, questions):
     """Every choice scored; the delimiter belongs to the continuation and not to its length."""
     return scorer.multiple_choice([(q.context, q.bare) for q in questions], delimiter=formats.DELIMITER)
-
-
-def file_digest(path):
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -51,7 +51,7 @@ def test_text(task, scorer, control_scorer, record, data_dir, limit):
         task=task,
     )
     assert sum(n_bytes) == sum(len(t.encode()) for t in texts)
-    assert sum(n_tokens) == sum(len(scorer.model.tokenizer.encode(t)) for t in texts)
+    assert n_tokens == [len(scorer.model.tokenizer.encode(t)) + scorer.add_bos for t in texts]
 
 
 def digest(texts):

@@ -5,6 +5,7 @@ Budget: 6 CPU seconds.
 
 import pytest
 
+from trialplate.metrics import choices
 from trialplate.scoring.probing import continuation_scores
 from trialplate.tasks.probes.facts import fact_items
 
@@ -35,7 +36,7 @@ def test_facts(task, scorer, control_scorer, measure, uses, limit):
     items = uses(task, available[: limit(244)], seed=1000)
     ours, twins = continuation_scores(scorer, items), continuation_scores(control_scorer, items)
     countries = [i.group for i in items]
-    chance = sum(1 / (1 + len(i.foils)) for i in items) / len(items)
+    chance = choices.chance([1 + len(i.foils) for i in items])
     measure("margin", ours.difference, items, twins.difference, clusters=countries, task=task)
     measure("acc_gt", ours.beats_foil, items, chance, kind="chance", clusters=countries, task=task)
     measure("acc_top1", ours.is_top1, items, twins.is_top1, clusters=countries, task=task)

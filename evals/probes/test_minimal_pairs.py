@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("task", [f.stem if f.stem != "minimal_pairs" else "minimal_pairs_sample" for f in found])
 
 
-def test_minimal_pairs(task, data_dir, scorer, control_scorer, record, limit):
+def test_minimal_pairs(task, data_dir, scorer, control_scorer, record, uses_file, limit):
     """Accuracy: share of pairs whose grammatical sentence is likelier as a whole; ties count half, else a constant model is perfect."""
     from trialplate.metrics import statistics
 
@@ -29,7 +29,7 @@ def test_minimal_pairs(task, data_dir, scorer, control_scorer, record, limit):
     by_group = defaultdict(list)
     for pair in read_blimp(path):
         by_group[pair.group].append(pair)
-    record.uses(task, file_digest(path), sum(map(len, by_group.values())))
+    uses_file(task, path, sum(map(len, by_group.values())))
     for group, pairs in sorted(by_group.items()):
         pairs = pairs[: limit(len(pairs))]
         ours, twins = (credits_of(s, pairs) for s in (scorer, control_scorer))
@@ -49,9 +49,3 @@ def credits_of(scorer, pairs):
     """1, 0.5 or 0 a pair."""
     scores = scorer.rolling([p.good for p in pairs] + [p.bad for p in pairs])
     return minimal_pair_credits([s.logprob for s in scores[: len(pairs)]], [s.logprob for s in scores[len(pairs) :]])
-
-
-def file_digest(path):
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()

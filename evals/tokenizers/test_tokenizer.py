@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trialplate.models.catalog import canonical_name
 from trialplate.models.tokenizers import vocab_diff
 from trialplate.tasks.published import load_published
 
@@ -68,7 +69,8 @@ def test_vocabulary(subject, tokenizer, record, golden_file, golden_update):
     if golden_update:
         from trialplate.report.files import write_atomic
 
-        content = {"models": [subject.label], "sha256": tokenizer.digest, "vocab": tokenizer.vocab}
+        models = json.loads(path.read_text())["models"] if path.is_file() else [canonical_name(subject.name)]
+        content = {"models": models, "sha256": tokenizer.digest, "vocab": tokenizer.vocab}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(content, indent=0, sort_keys=True).encode() + b"\n")
     golden = json.loads(path.read_text())

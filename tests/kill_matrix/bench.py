@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 from tests.kill_matrix.inner import ROOT, run_evals
@@ -29,24 +30,23 @@ class Bench:
         self._data, self._golden = folder / "data", folder / "golden"
         _write_data(self._data)
         _write_golden(self._golden, self._data)
-        self.baseline = self._run("baseline")
+        self.baseline = self._run(folder / "baseline")
         if red := [f"{c.id}: {c.reason}" for c in self.baseline.cases if c.outcome != "passed"]:
             raise BenchError(f"without any fault, {len(red)} cases do not pass, the first: {red[0]}")
 
     def under(self, sabotage: Sabotage) -> Report:
         """The report of the same cases under a sabotage; afterwards everything is as before."""
-        place = self.folder / sabotage.name
-        place.mkdir()
-        with sabotage.apply(Scene(place, self.baseline)):
-            report = self._run(sabotage.name)
-        shutil.rmtree(place)
-        return report
+        with (
+            tempfile.TemporaryDirectory(prefix=f"{sabotage.name}-", dir=self.folder) as place,
+            sabotage.apply(Scene(Path(place), self.baseline)),
+        ):
+            return self._run(Path(place) / "report")
 
-    def _run(self, name: str) -> Report:
+    def _run(self, report: Path) -> Report:
         arguments = [
             f"--model={SUBJECT}", "--device=cpu", f"--limit={LIMIT}", "--no-judge", f"--data={self._data}", f"--trialplate-golden={self._golden}"
         ]  # fmt: skip
-        return run_evals(self.folder / "reports" / name, arguments, paths=self.paths)
+        return run_evals(report, arguments, paths=self.paths)
 
 
 def _write_data(folder: Path) -> None:

@@ -17,8 +17,13 @@ from trialplate.report.store import load_run
 
 ROOT = Path(__file__).parents[2]
 EVALS = ROOT / "evals"
-# Nothing is timed, nothing is kept between runs, and nobody reads what is printed.
-QUIET = ("--benchmark-disable", "-q", *(f"-pno:{name}" for name in ("cacheprovider", "logging", "unraisableexception")))
+# Nothing is timed, nothing is kept between runs, nobody reads what is printed, and quoting sources in tracebacks costs seconds.
+QUIET = (
+    "--benchmark-disable",
+    "-q",
+    "--tb=native",
+    *(f"-pno:{name}" for name in ("cacheprovider", "logging", "unraisableexception")),
+)
 
 
 class InnerRunError(Exception):
@@ -39,7 +44,7 @@ def run_evals(
     with _as_if_new(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         status = pytest.main([*where, *QUIET, *arguments], plugins=list(plugins))
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise InnerRunError(f"{report.name}: pytest ended with {status!r}:\n{said.getvalue()[-3000:]}")
+        raise InnerRunError(f"pytest {' '.join(arguments)} ended with {status!r}:\n{said.getvalue()[-3000:]}")
     return load_run(report)
 
 

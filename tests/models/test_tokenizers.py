@@ -212,3 +212,26 @@ def test_agrees_with_transformers_on_the_embedded_model():
     text = "When Mary and John went to the store, 17 + 32 = 49.\n\tdef f(x):  return 'é😀'"
     assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
     assert (ours.bos_id, ours.eos_id, ours.pad_id) == (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id)
+
+
+def _with_template(adds: bool) -> Tokenizer:
+    from tokenizers import models, processors
+
+    backend = Tokenizer(models.WordLevel({"<s>": 0, "a": 1, "b": 2}, unk_token="a"))
+    if adds:
+        backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return backend
+
+
+@pytest.mark.parametrize(
+    ("template", "flag", "expected"),
+    [(True, None, True), (False, None, False), (False, True, True), (True, False, False)],
+)
+def test_adds_bos_is_what_the_files_ask_for_and_encode_leaves_it_out(template, flag, expected):
+    adapter = TokenizerAdapter(_with_template(template), bos_id=0, adds_bos=flag)
+    assert adapter.adds_bos is expected
+    assert adapter.encode("b") == [2]
+
+
+def test_without_a_beginning_token_none_is_added():
+    assert TokenizerAdapter(_with_template(False), adds_bos=True).adds_bos is False

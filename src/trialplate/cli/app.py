@@ -8,25 +8,12 @@ from typing import Annotated
 import typer
 
 from trialplate import __version__
+from trialplate.cli.version import add_version
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 embedded = typer.Typer(help="The models that ship with the project.", no_args_is_help=True)
 app.add_typer(embedded, name="embedded")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"trialplate {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Options of the program itself."""
+add_version(app, "trialplate", __version__)
 
 
 @app.command()

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 import asa
+from trialplate.cli.version import add_version
 
 app = typer.Typer(help=asa.__doc__, no_args_is_help=True, add_completion=False)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"asa {asa.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Options of the program itself."""
+add_version(app, "asa", asa.__version__)
 
 
 @app.command()

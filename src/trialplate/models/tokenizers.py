@@ -49,7 +49,13 @@ class TokenizerAdapter:
     """A `tokenizers.Tokenizer` with its special ids. Ids are below `vocab_size`; `bos_id`, `eos_id`, `pad_id` are None where the model has none."""
 
     def __init__(
-        self, backend: Tokenizer, *, bos_id: int | None = None, eos_id: int | None = None, pad_id: int | None = None
+        self,
+        backend: Tokenizer,
+        *,
+        bos_id: int | None = None,
+        eos_id: int | None = None,
+        pad_id: int | None = None,
+        adds_bos: bool | None = None,
     ) -> None:
         # A saved file may carry the padding and truncation of a training run: they would change lengths silently.
         backend.no_padding()
@@ -57,6 +63,16 @@ class TokenizerAdapter:
         self.backend = backend
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
         self._digest: str | None = None
+        self._adds_bos = adds_bos
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether its own files ask for the beginning token before every text (Llama, OPT); `encode` leaves it out all the same."""
+        if self.bos_id is None:
+            return False
+        if self._adds_bos is None:
+            self._adds_bos = self.backend.encode("a", add_special_tokens=True).ids[:1] == [self.bos_id]
+        return self._adds_bos
 
     @property
     def vocab_size(self) -> int:
@@ -136,7 +152,10 @@ def load_tokenizer(folder: Path) -> TokenizerAdapter:
 
     Raises TokenizerError for a folder without one, a damaged file, or special tokens that the vocabulary lacks."""
     backend = _backend(folder)
-    return TokenizerAdapter(backend, **_special_ids(folder, backend))
+    asked = _json(folder / "tokenizer_config.json").get("add_bos_token")
+    return TokenizerAdapter(
+        backend, **_special_ids(folder, backend), adds_bos=asked if isinstance(asked, bool) else None
+    )
 
 
 def peek_tokenizer(spec: ModelSpec, online: bool = False) -> TokenizerAdapter:
@@ -164,7 +183,10 @@ def wrap_tokenizer(tokenizer: object) -> TokenizerAdapter:
             f"(one with backend_tokenizer). Save it as tokenizer.json and read that."
         )
     ids = {role.replace("token", "id"): getattr(tokenizer, f"{role}_id", None) for role in _ROLES}
-    return TokenizerAdapter(Tokenizer.from_str(backend.to_str()), **ids)
+    asked = getattr(tokenizer, "add_bos_token", None)
+    return TokenizerAdapter(
+        Tokenizer.from_str(backend.to_str()), **ids, adds_bos=asked if isinstance(asked, bool) else None
+    )
 
 
 def _backend(folder: Path) -> Tokenizer:

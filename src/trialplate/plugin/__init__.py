@@ -79,10 +79,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what the case recorded on its report, as one attribute of plain data."""
-    report = yield
     recorder = item.stash.get(keys.RECORDER, None)
+    if recorder is not None and call.when == "teardown" and item.config.getoption(options.dest("junit_properties")):
+        # the report of the teardown is the one that JUnit takes properties from
+        item.user_properties += [(f"{m['metric']}{m['params'] or ''}", m["value"]) for m in recorder.measurements]
+    report = yield
     if recorder is not None and report.when == "call":
         report.trialplate = recorder.payload()  # type: ignore[attr-defined]
-        if item.config.getoption(options.dest("junit_properties")):
-            report.user_properties += [(f"{m['metric']}{m['params'] or ''}", m["value"]) for m in recorder.measurements]
     return report

@@ -14,6 +14,7 @@ import pytest
 from trialplate.plugin import keys
 
 hookspec = pluggy.HookspecMarker("trialplate")
+_PREFIX = "trialplate_"
 
 
 @hookspec(firstresult=True)
@@ -40,12 +41,13 @@ class _Hooks(pluggy.PluginManager):
     n_seen = 0
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        if not name.startswith("trialplate_") or not inspect.isroutine(getattr(plugin, name, None)):
+        found = getattr(plugin, name, None) if name.startswith(_PREFIX) else None
+        if not (inspect.isfunction(found) or inspect.ismethod(found)):  # fixtures may have any name
             return None
         if not hasattr(self.hook, name):  # a hook that is never called would be missed by nobody
-            known = sorted(n for n in vars(self.hook) if n.startswith("trialplate_"))
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"hooks are {', '.join(known)}"
+            known = sorted(n.removeprefix(_PREFIX) for n in vars(self.hook) if n.startswith(_PREFIX))
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), known, 1)
+            hint = f"did you mean {_PREFIX}{near[0]}?" if near else f"hooks are {', '.join(_PREFIX + n for n in known)}"
             raise pytest.UsageError(f"{getattr(plugin, '__file__', plugin)}: {name} is no hook of trialplate; {hint}")
         return super().parse_hookimpl_opts(plugin, name) or {}
 

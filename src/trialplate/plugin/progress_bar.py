@@ -20,6 +20,7 @@ class Progress:
         self._reporter = None if options.is_worker(config) else config.pluginmanager.getplugin("terminalreporter")
         self._capture = config.pluginmanager.getplugin("capturemanager")
         self._writer = config.get_terminal_writer() if self._reporter else None
+        self._is_terminal = bool(self._reporter and self._reporter.isatty)  # colours can be asked for in a log file too
         self._label, self._clock = label, clock
         self._start = self._said = clock()
         self._bar: Any = None
@@ -31,7 +32,7 @@ class Progress:
         now = self._clock()
         if self._writer is None or now - self._start < QUIET_S:
             return
-        if self._reporter.isatty:  # colours can be asked for in a log file too
+        if self._is_terminal:
             self._show_bar(done, total)
         elif now - self._said >= LINE_EVERY_S or not self._opened:
             self._said, self._opened = now, True
@@ -67,7 +68,12 @@ def _bar(writer: Any, label: str, total: int) -> tuple[Any, Any]:
     from rich.progress import Progress as RichProgress
 
     console = Console(file=cast("IO[str]", _File(writer)), force_terminal=True, width=writer.fullwidth)
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     bar = RichProgress(
         *columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
     )

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,11 @@ PACKAGES = (
 
 def code(config: pytest.Config) -> Code:
     """Digests of this package and of the evals, and the commit of the folder that the run was started in."""
-    package = Path(trialplate.__file__).parent
     evals = options.evals_folders(config)
     commit, dirty, diff = _git(config.rootpath)
     return Code(
         trialplate=trialplate.__version__,
-        trialplate_sha256=tree_digest([package]),
+        trialplate_sha256=_package_digest(),
         evals_sha256=tree_digest(evals) if evals else None,
         commit=commit,
         dirty=dirty,
@@ -54,14 +54,24 @@ def tree_digest(folders: list[Path]) -> str:
     return total.hexdigest()
 
 
-def environment(threads: int) -> Environment:
-    """Interpreter, machine, devices and versions."""
-    installed = {}
+@cache  # what this process imported, whatever the files say later
+def _package_digest() -> str:
+    return tree_digest([Path(trialplate.__file__).parent])
+
+
+@cache
+def _installed() -> dict[str, str]:
+    found = {}
     for name in PACKAGES:
         try:
-            installed[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def environment(threads: int) -> Environment:
+    """Interpreter, machine, devices and versions."""
     return Environment(
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
@@ -70,7 +80,7 @@ def environment(threads: int) -> Environment:
         threads=threads,
         gpus=[{"name": g.name, "memory_mb": g.memory_mb} for g in devices.cuda_gpus()],
         cuda=devices.cuda_driver(),
-        packages=installed,
+        packages=_installed(),
         variables={v: os.environ[v] for v in VARIABLES if v in os.environ},
     )
 

@@ -59,6 +59,13 @@ METRICS: dict[str, Metric] = {
     "bits_per_byte": Metric("bit/byte", "lower", 0.0, None, "cross-entropy in bits per UTF-8 byte of the scored text"),
     "loss": Metric("nat/token", "lower", 0.0, None, "mean next-token loss on a pinned text"),
     "loglikelihood": Metric("nat", "higher", None, 0.0, "mean total log-likelihood of pinned texts"),
+    "published_drift": Metric(
+        "stated drift",
+        "lower",
+        0.0,
+        None,
+        "distance from the published value of this model and revision, over the drift stated for it",
+    ),
     "pin_gap": Metric("nat", "lower", 0.0, None, "largest distance from a published number of the same model and text"),
     "numeric_noise": Metric(
         "nat", "lower", 0.0, None, "largest change of a score when nothing about its question changes"

@@ -29,11 +29,13 @@ class TokenPair:
 
 
 class Encoder:
-    """Encodes requests for one model. `add_bos` puts the beginning token before every text that does not start with it already."""
+    """Encodes requests for one model. `add_bos` puts the beginning token before every text that does not start with it already; None does
+    what the tokenizer asks for."""
 
-    def __init__(self, model: ScorableModel, add_bos: bool = False) -> None:
+    def __init__(self, model: ScorableModel, add_bos: bool | None = None) -> None:
         self.label, self.tokenizer, self.prefix_id = model.label, model.tokenizer, model.prefix_id
         bos_id: int | None = getattr(model.tokenizer, "bos_id", None)
+        add_bos = bool(getattr(model.tokenizer, "adds_bos", False)) if add_bos is None else add_bos
         if add_bos and bos_id is None:
             raise RequestError(
                 f"{self.label}: add_bos=True wants a tokenizer with a beginning-of-sequence token, this one has none"

@@ -35,7 +35,8 @@ class Scorer:
     token_budget    positions a batch may have, padding included (None: 1024 on a CPU, 8192 elsewhere); halved when memory runs out
     cache           answers on disk, keyed by the model's content; None computes everything. A model with hooks is never cached
     progress        called with (requests done, requests in all) of the call under way
-    add_bos         put the beginning token before every text, as lm-evaluation-harness does for tokenizers that ask for it (Llama, OPT)
+    add_bos         put the beginning token before every text; None does what the tokenizer asks for, as lm-evaluation-harness does (Llama and
+                    OPT ask for it, GPT-NeoX does not)
     share_contexts  compute a context that several requests share once, for models that take packed rows (`shares_contexts` says whether)
 
     Methods raise RequestError (a ValueError) for requests that cannot be scored, ScoringError for NaN or lack of memory."""
@@ -47,12 +48,13 @@ class Scorer:
         token_budget: int | None = None,
         cache: ResponseCache | None = None,
         progress: Progress | None = None,
-        add_bos: bool = False,
+        add_bos: bool | None = None,
         share_contexts: bool = True,
     ) -> None:
         self.model, self.cache, self.progress = model, cache, progress
-        self.add_bos, self.share_contexts = add_bos, share_contexts
+        self.share_contexts = share_contexts
         self._encoder = Encoder(model, add_bos)
+        self.add_bos = bool(self._encoder.lead)
         self._forward = Forward(model, token_budget)
         self._answers = Answers(model, cache, progress)
 
