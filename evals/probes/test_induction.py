@@ -38,16 +38,21 @@ def halves(scorer, sequences):
     return np.array(rows).T
 
 
-@pytest.mark.parametrize(
-    ("task", "length"),
-    [
-        *(
-            pytest.param("induction_words", n, marks=pytest.mark.requires_tokens("single_token_words"))
-            for n in (10, 25, 50)
-        ),
-        ("induction_any", 25),
-    ],
-)
+def lengths():
+    """(task, length of a block) with what each needs."""
+    words = [
+        pytest.param("induction_words", n, marks=[needs_window(n), pytest.mark.requires_tokens("single_token_words")])
+        for n in (10, 25, 50)
+    ]
+    return [*words, pytest.param("induction_any", 25, marks=needs_window(25))]
+
+
+def needs_window(length):
+    """Two blocks and the prefix token."""
+    return pytest.mark.requires_window(2 * length + 1)
+
+
+@pytest.mark.parametrize(("task", "length"), lengths())
 def test_induction(task, length, scorer, control_scorer, measure, record, limit):
     """Argmax accuracy and negative log-likelihood of both halves; a sequence is one observation, its tokens depend on each other."""
     sequences = draw(task, scorer.model, limit(60), length)
@@ -64,6 +69,7 @@ def test_induction(task, length, scorer, control_scorer, measure, record, limit)
     assert len(sequences) == limit(60)
 
 
+@needs_window(25)
 @pytest.mark.requires_tokens("single_token_words")
 @pytest.mark.parametrize("task", ["induction_words"])
 def test_prefix_matching(task, model, control, record, limit):

@@ -136,7 +136,8 @@ def _not_passed(before: dict[str, Case], now: dict[str, Case], report: Report) -
 
 
 def _plain(reason: str, most: int = 110) -> str:
-    """The beginning of a reason, without the paths of this run and the modules of errors."""
+    """The beginning of a reason without what differs between machines and runs: paths, numbers, the modules of errors."""
     text = re.sub(r"/\S*/", "…/", reason).replace("|", "/").replace(f"{SUBJECT}: ", "")
     text = re.sub(r"\b(?:\w+\.)+(\w+Error)\b", r"\1", text)
+    text = re.sub(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", "N", text)
     return text if len(text) <= most else f"{text[:most].rstrip()}…"

@@ -32,7 +32,11 @@ def hub(monkeypatch):
             asked.append((args, kwargs))
             return Rows(fails)
 
-        monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+        monkeypatch.setitem(
+            sys.modules,
+            "datasets",
+            SimpleNamespace(load_dataset=load_dataset, exceptions=SimpleNamespace(DatasetsError=KeyError)),
+        )
         return asked
 
     return install

@@ -64,7 +64,7 @@ def download(hub_id: str, revision: str | None, *, weights: bool = True) -> Path
     except OfflineModeIsEnabled as error:
         text = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set in this process; unset it for a run with --online"
         raise ModelNotFound(f"cannot fetch {hub_id}: {text}") from error
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, *_transport_errors(), OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, *transport_errors(), OSError) as error:
         at = f" at revision {revision}" if revision else ""
         raise ModelNotFound(
             f"cannot fetch {hub_id}{at} from the hub: {type(error).__name__}: {str(error).strip()}"
@@ -84,7 +84,7 @@ def wanted_files(names: list[str], *, weights: bool) -> list[str]:
     return small + (tensors or torch_files)
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
+def transport_errors() -> tuple[type[Exception], ...]:
     """The base class of connection errors of whichever HTTP client this release of the hub library uses."""
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -34,6 +34,8 @@ def fetch(name: str, folder: Path) -> Path:
         import datasets
     except ImportError as e:
         raise HubDataError(f"fetching {name} needs the data sets library: pip install 'trialplate[datasets]'") from e
+    from trialplate.models.hub import transport_errors
+
     known = FILES[name]
     target = folder / name
     temporary = folder / f".{name}.{os.getpid()}.tmp"
@@ -42,7 +44,7 @@ def fetch(name: str, folder: Path) -> Path:
         rows = datasets.load_dataset(known.dataset, known.config, split=known.split, revision=known.revision)
         rows.to_json(str(temporary), force_ascii=False)
         temporary.replace(target)
-    except (OSError, ValueError, RuntimeError) as e:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, *transport_errors()) as e:
         raise HubDataError(f"cannot fetch {name} ({known.dataset}, split {known.split}): {e}") from e
     finally:
         temporary.unlink(missing_ok=True)

@@ -70,6 +70,17 @@ def source_of(config: pytest.Config, spec: Any) -> Any:
     return resolve(spec, online=options.value(config, "online"))
 
 
+def window(config: pytest.Config, spec: Any) -> int | None:
+    """How many tokens a subject reads at once, from its config.json without loading it; None where that does not say."""
+    found = source_of(config, spec)
+    if found is None:
+        return int(pool(config).lease(spec).max_length)
+    path = found.path / "config.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    lengths = (content.get(k) for k in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"))
+    return next((x for x in lengths if isinstance(x, int)), None)
+
+
 def cache(config: pytest.Config) -> Any:
     """The response cache of this process, or None."""
     found = config.stash.get(keys.CACHE, None)

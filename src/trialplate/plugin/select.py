@@ -117,10 +117,11 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
     if "benchmark" in getattr(item, "fixturenames", ()) and (why := _timing_off(config)):
         yield why
     spec = _params(item).get("trialplate_subject")
-    checks: dict[str, Callable[[pytest.Config, Any, str], str | None]] = {
+    checks: dict[str, Callable[[pytest.Config, Any, Any], str | None]] = {
         "requires_tokens": _lacks_tokens,
         "requires_data": _lacks_data,
         "requires_golden": _lacks_golden,
+        "requires_window": _lacks_window,
     }
     if spec is None and any(item.get_closest_marker(name) for name in _NEED_MODEL):
         raise pytest.UsageError(f"{item.nodeid}: marked with {' or '.join(_NEED_MODEL)}, and it uses no model")
@@ -197,6 +198,13 @@ def _lacks_files(config: pytest.Config, spec: Any) -> str | None:
     if found is not None and found.random_seed is None:
         return None
     return f"the weights of {spec.label} come from no file"
+
+
+def _lacks_window(config: pytest.Config, spec: Any, n: int) -> str | None:
+    from trialplate.plugin.loading import window
+
+    length = window(config, spec)
+    return f"needs a window of {n} tokens, {spec.label} has {length}" if length is not None and length < n else None
 
 
 def _lacks_golden(config: pytest.Config, spec: Any, name: str) -> str | None:
