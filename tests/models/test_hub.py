@@ -70,7 +70,7 @@ def test_offline_variables_are_named_as_the_reason(monkeypatch):
 
 
 def test_refusals_of_the_hub_keep_its_words(monkeypatch):
-    base = hub._transport_errors()[0]
+    base = hub.transport_errors()[0]
 
     class Refused(base):
         def __init__(self, text):
