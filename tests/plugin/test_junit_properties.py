@@ -13,8 +13,7 @@ def test_a(record, subtests):
 """
 
 
-@pytest.mark.parametrize("n", [0, 1])
-@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize(("n", "asked"), [(0, True), (1, True), (0, False)])
 def test_on_request_only(suite, n, asked):
     suite.standard().write("evals/test_probe.py", CASES)
     suite.run(

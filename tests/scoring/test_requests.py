@@ -74,6 +74,17 @@ def test_beginning_token_is_added_once_and_only_on_request(make_table):
     assert with_bos.texts(["1 2", "8 1", ""]) == [(8, 1, 2), (8, 1), ()]
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_the_tokenizer_says_whether_it_wants_a_beginning_token(make_table, asks):
+    import torch
+
+    model = make_table(torch.zeros(9, 9), prefix_id=8)
+    model.tokenizer = type("Bos", (type(model.tokenizer),), {"bos_id": 8, "adds_bos": asks})()
+    lead = (8,) if asks else ()
+    assert Encoder(model).pairs([("1", " 2")]) == [TokenPair((*lead, 1), (2,))]
+    assert Encoder(model, add_bos=not asks).lead != lead
+
+
 def test_add_bos_needs_a_beginning_token(neox):
     with pytest.raises(RequestError, match="wants a tokenizer with a beginning-of-sequence token"):
         Encoder(neox, add_bos=True)

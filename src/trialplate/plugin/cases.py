@@ -23,11 +23,12 @@ def case_id(nodeid: str, config: pytest.Config) -> str:
 
 def source_digest(nodeid: str, config: pytest.Config) -> str:
     """SHA-256 of the file that defines a case; empty where it is no file."""
-    path = config.rootpath / nodeid.partition("::")[0]
+    name = nodeid.partition("::")[0]
     known = config.stash.setdefault(keys.SOURCES, {})
-    if path not in known:
-        known[path] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    return known[path]
+    if name not in known:
+        path = config.rootpath / name
+        known[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return known[name]
 
 
 def _relative(path: Path, evals: list[Path]) -> str | None:

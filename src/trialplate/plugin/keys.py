@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,5 +21,5 @@ BINDINGS: pytest.StashKey[list[Any]] = pytest.StashKey()
 NOT_COLLECTED: pytest.StashKey[list[dict[str, str]]] = pytest.StashKey()
 MEASURED: pytest.StashKey[set[str]] = pytest.StashKey()
 CASE_FILES: pytest.StashKey[dict[str, str]] = pytest.StashKey()
-SOURCES: pytest.StashKey[dict[Path, str]] = pytest.StashKey()
+SOURCES: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 ENCODERS: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
