@@ -126,7 +126,8 @@ class Suite:
 def suite(pytester, monkeypatch):
     """An empty project; other plugins of this environment are left out, as far as they are not asked for."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
     # a test writes a file twice within one second: its cached bytecode would look current
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setattr("sys.dont_write_bytecode", True)
@@ -161,6 +162,7 @@ def tiny_model(tmp_path_factory):
     )  # fmt: skip
 
     def write(folder, seed=0):
+        folder.mkdir(exist_ok=True)
         tokenizer = Tokenizer(models.BPE({token: n for n, token in enumerate(alphabet)}, []))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()

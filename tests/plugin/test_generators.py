@@ -67,7 +67,7 @@ def test_the_global_generators_are_as_they_were(drawing):
 def test_a_library_that_a_fixture_imports_is_seeded_too(monkeypatch):
     """Its generator was not there when the case began."""
     monkeypatch.setattr(isolation.cases, "case_id", lambda nodeid, config: nodeid)
-    monkeypatch.setattr(isolation.options, "value", lambda config, name: 0)
+    monkeypatch.setattr(isolation.options, "value", lambda config, name: {"seed": 0, "threads": 1}[name])
     numpy_itself, before = sys.modules["numpy"], np.random.get_state()[1].tolist()
     monkeypatch.delitem(sys.modules, "numpy")
     case = isolation.Isolation(None, "a")
@@ -99,3 +99,14 @@ def test_the_seed_of_a_case_is_its_own():
     assert len(seeds) == 6
     assert all(0 <= s < 2**63 for s in seeds)
     assert case_seed(0, "a") == case_seed(0, "a")
+
+
+def test_every_case_computes_with_as_many_threads_as_the_run_says(suite):
+    suite.standard().write(
+        "evals/test_probe.py", "import torch\ndef test_a(record):\n    record('loss', torch.get_num_threads(), n=1)\n"
+    )
+    before = torch.get_num_threads()
+    for n in (1, 2):
+        suite.run("evals", f"--trialplate-threads={n}")
+        assert [m.value for m in suite.report().measurements] == [n]
+        assert torch.get_num_threads() == before

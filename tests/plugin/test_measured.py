@@ -187,3 +187,17 @@ def test_a_report_without_its_journal_that_lost_a_measurement_is_refused(split):
     assert result.ret == 4
     assert "the file was edited or damaged: fold it again from its journal" in result.stderr.str()
     assert encode(suite.report())
+
+
+def test_a_model_that_came_from_no_file_is_judged_as_it_was_measured(suite, tiny_model):
+    suite.standard().write("evals/test_probe.py", MODEL)
+    suite.write("policies/p.toml", FOR_MODEL)
+    tiny_model(suite.path / "tiny")
+    loader = "def trialplate_load_model(name, revision, device, dtype):\n    from tokenizers import Tokenizer\n    from transformers import GPTNeoXForCausalLM\n    return GPTNeoXForCausalLM.from_pretrained('tiny'), Tokenizer.from_file('tiny/tokenizer.json')\n"
+    suite.write("conftest.py", loader)
+    assert (
+        suite.run("evals", "--trialplate-model=./tiny", "--trialplate-device=cpu", "--trialplate-report=one").ret == 0
+    )
+    suite.write("conftest.py", "")
+    tiny_model(suite.path / "tiny", seed=1)
+    assert judge(suite, "--trialplate-measured=one")[1] == 0

@@ -96,7 +96,7 @@ def test_a_case_without_a_model_cannot_ask_for_its_tokens(suite):
     result = suite.run("evals", "-k", "tokens")
     assert result.ret == 4
     assert (
-        "test_tokens: marked with requires_tokens or requires_files or requires_golden, and it uses no model"
+        "test_tokens: marked requires_tokens, and it uses no model; let it use `subject` or `model`"
         in result.stderr.str()
     )
 
@@ -131,3 +131,14 @@ def test_the_task_option_keeps_one_task_and_names_itself(suite):
         "gate loss on (no model): MISSING: no measurement of loss for task=b; deselected by --task a"
     ]
     assert suite.run("evals", "--trialplate-task=a", "--trialplate-task=b").ret == 0
+
+
+def test_a_window_that_is_too_short_for_the_items(suite, tiny_model):
+    window = (
+        "import pytest\n@pytest.mark.requires_window(N)\ndef test_w(subject, record):\n    record('loss', 1, n=1)\n"
+    )
+    tiny_model(suite.path / "tiny")
+    for n, why in ((32, {}), (33, {"test_w": "needs a window of 33 tokens, ./tiny has 32"})):
+        suite.standard().write("evals/test_probe.py", window.replace("N", str(n)))
+        suite.run("evals", "--trialplate-model=./tiny", "--trialplate-device=cpu")
+        assert left_out(suite.report()) == why

@@ -3,6 +3,7 @@
 import pytest
 
 PLAIN = ("-p", "trialplate.plugin")
+POLICY = "name = 'p'\nmodels = ['*']\n[[gate]]\nname = 'acc'\nmetric = 'accuracy'\nmin = 0.95\n"
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,21 @@ def test_blocking_the_plugin_is_possible(suite):
         "def test_x(pytestconfig):\n    assert not pytestconfig.pluginmanager.hasplugin('trialplate')\n",
     )
     assert suite.run("tests", "-p", "no:trialplate", plugins=[]).ret == 0
+
+
+def test_failed_first_does_not_bring_gates_to_the_front(suite):
+    suite.standard().write("policies/p.toml", POLICY)
+    assert suite.run("evals", plugins=PLAIN).ret == 1
+    suite.write("policies/p.toml", POLICY.replace("0.95", "0.5"))
+    assert suite.run("evals", "--ff", plugins=PLAIN).ret == 0
+    assert suite.report().pass_all
+
+
+@pytest.mark.parametrize("when", ["tryfirst", "trylast"])
+def test_nobody_makes_status_0_of_a_run_that_does_not_pass(suite, when):
+    """A common line in a conftest: no tests is no failure."""
+    suite.standard().write("policies/p.toml", POLICY)
+    lenient = f"import pytest\n@pytest.hookimpl({when}=True)\ndef pytest_sessionfinish(session):\n    session.exitstatus = 0\n"
+    suite.write("conftest.py", lenient)
+    assert suite.run("evals", plugins=PLAIN).ret == 1
+    assert suite.run("evals", "-k", "nothing", plugins=PLAIN).ret == 1

@@ -24,6 +24,15 @@ def test_a(record, rng, k):
 POLICY = (
     "name = 'p'\nmodels = ['*']\n[[gate]]\nname = 'acc'\nmetric = 'accuracy'\nmin = 0.5\ncovers.k = [0, 1, 2, 3, 4]\n"
 )
+OWN_MODEL = """
+import os
+
+def trialplate_load_model(name, revision, device, dtype):
+    from tokenizers import Tokenizer
+    from transformers import GPTNeoXForCausalLM
+    folder = "two" if os.path.exists("two/mended") else "one"
+    return GPTNeoXForCausalLM.from_pretrained(folder), Tokenizer.from_file(f"{folder}/tokenizer.json")
+"""
 STOPS = {
     "kill -9": "os.kill(os.getpid(), 9)",
     "Ctrl-C": "raise KeyboardInterrupt",
@@ -210,3 +219,30 @@ def test_a_case_that_failed_and_was_mended_by_its_data_runs_again(five):
     assert five.run("evals", "--trialplate-resume=reports/latest").ret == 0
     assert ran(five) == ["3"]
     assert {c.outcome for c in five.report().cases} == {"passed"}
+
+
+def test_a_damaged_journal_is_refused_with_its_line(five):
+    break_off(five)
+    journal = five.latest / "journal.ndjson"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], b"?\n", *lines[2:]]))
+    result = five.run("evals", "--trialplate-resume=reports/latest")
+    assert result.ret == 4
+    assert "journal.ndjson:3: not an event of this version of trialplate" in result.stderr.str()
+
+
+def test_a_model_of_ones_own_with_other_weights_is_noticed_when_it_is_loaded(five, tiny_model):
+    tiny_model(five.path / "one")
+    tiny_model(five.path / "two", seed=1)
+    five.write("conftest.py", OWN_MODEL)
+    five.write(
+        "evals/test_probe.py",
+        "import os\nimport pytest\n@pytest.mark.parametrize('k', [0, 1])\ndef test_a(model, record, k):\n    record('accuracy', 1, n=1, k=k)\n    assert k == 0 or os.path.exists('two/mended')\n",
+    )
+    five.write("policies/p.toml", POLICY.replace("[0, 1, 2, 3, 4]", "[0, 1]"))
+    args = "evals", "--trialplate-model=mine", "--trialplate-device=cpu"
+    assert five.run(*args).ret == 1
+    five.write("two/mended", "")
+    assert five.run(*args, "--trialplate-resume=reports/latest").ret == 1
+    (reason,) = five.report().reasons
+    assert reason.startswith("error: subject mine|cpu|float32 was not the same model in all cases")

@@ -166,3 +166,23 @@ def test_a_folder_named_latest_is_not_ours_to_replace(suite):
     result = suite.run()
     assert result.ret == 4
     assert "latest is not a link of ours; move it away" in result.stderr.str()
+
+
+def test_a_disk_that_is_full_before_the_first_case_runs_none(filling):
+    suite = filling("journal")
+    suite.write("conftest.py", FULL + "\ndef pytest_collection_modifyitems():\n    journal.os = Full(0)\n")
+    suite.write("evals/test_probe.py", "def test_a():\n    open('ran', 'w')\n")
+    result = suite.run()
+    assert result.ret == 2
+    assert not (suite.path / "ran").exists()
+    result.stdout.fnmatch_lines(["*Interrupted: the journal in * could not be written: No space left on device*"])
+
+
+def test_a_journal_that_cannot_be_synced_at_the_end_is_never_status_0(filling):
+    suite = filling("journal")
+    broken = "\nclass Unsynced(Full):\n    def fsync(self, fd):\n        raise OSError(errno.EIO, os.strerror(errno.EIO))\n\ndef pytest_collection_modifyitems():\n    journal.os = Unsynced(10**6)\n"
+    suite.write("conftest.py", FULL + broken)
+    suite.write("evals/test_probe.py", "def test_a(record):\n    record('accuracy', 1, n=1)\n")
+    result = suite.run()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*could not be written: Input/output error*", "pass_all: no*"])

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from trialplate.report.conclude import reasons
+from trialplate.report.conclude import reasons, run_reasons
 from trialplate.report.fold import fold
 from trialplate.report.journal import Noted
 from trialplate.report.model import NotCollected, Subject
@@ -139,3 +139,8 @@ def test_a_measurement_of_an_unknown_case_is_seen(make):
     foreign = [*report.measurements, make.measurement("elsewhere")]
     why = reasons(report.run, report.subjects, report.cases, foreign, report.gates, [])
     assert why == ["case elsewhere recorded 0 measurements, 1 are here"]
+
+
+def test_a_run_that_says_it_finished_needs_a_status(make):
+    run = msgspec.structs.replace(fold(make.passing()).run, exit_status=None)
+    assert run_reasons(run) == ["the run has no exit status"]

@@ -119,3 +119,11 @@ def test_events_without_a_start_are_no_report(make):
 
 def test_current_is_one_event_a_case_in_the_order_of_ids(make):
     assert [e.case.id for e in current(busy(make))] == ["a", "b", "c"]
+
+
+def test_a_carried_case_is_not_gone_in_the_attempt_that_carries_it(make):
+    carried = Carried(
+        attempt=2, case=Case(id="a", subject=make.KEY, outcome="passed", measured=1), measurements=[make.measurement()]
+    )
+    events = [make.started(), make.finished("a"), make.started(2), carried, make.selected("b", attempt=2, gone=["a"])]
+    assert [c.id for c in fold(events).cases] == ["a", "b"]

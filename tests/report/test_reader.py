@@ -6,6 +6,7 @@ import math
 import msgspec
 import pytest
 
+from trialplate import __version__
 from trialplate.report.fold import fold
 from trialplate.report.store import ReportError, decode, encode, load_run, read_report, write_report
 
@@ -53,9 +54,11 @@ def test_a_red_report_edited_to_green_is_refused_with_the_reason(plain):
     assert "says pass_all=true, its content says false (gate g on m|cpu|float32: FAIL: low)" in refusal(plain)
 
 
-def test_edited_reasons_are_refused(plain):
+def test_edited_reasons_are_refused_unless_another_release_said_them(plain):
     plain["gates"][0] |= {"status": "FAIL", "reason": "low"}
-    plain |= {"pass_all": False, "reasons": ["it is fine"]}
+    plain |= {"pass_all": False, "reasons": ["in other words"]}
+    assert decode(json.dumps(plain).encode(), "r").reasons == ["in other words"]
+    plain["code"]["trialplate"] = __version__
     assert "states 1 reasons, its content gives 1" in refusal(plain)
 
 

@@ -1,4 +1,5 @@
-"""A case neither sees nor leaves traces in the global random generators: they are seeded from its id and restored after it."""
+"""A case neither sees nor leaves traces in the global random generators: they are seeded from its id and restored after it. It computes with
+as many threads as the run says, whether it loads a model or not."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ class Isolation:
 
     def __init__(self, config: pytest.Config, nodeid: str) -> None:
         self._seed = cases.case_seed(options.value(config, "seed"), cases.case_id(nodeid, config)) % 2**32
+        self._threads = options.value(config, "threads")
         self._restore: dict[str, Callable[[], None]] = {}
         self.seed()
 
@@ -26,8 +28,13 @@ class Isolation:
             state = random.getstate()
             self._restore["random"] = lambda: random.setstate(state)
             random.seed(self._seed)
-        for name, take in (("numpy", _numpy), ("torch", _torch), ("torch.cuda", _cuda)):
-            if name not in self._restore and (restore := take(self._seed)) is not None:
+        for name, take, value in (
+            ("numpy", _numpy, self._seed),
+            ("torch", _torch, self._seed),
+            ("torch.cuda", _cuda, self._seed),
+            ("threads", _threads, self._threads),
+        ):
+            if name not in self._restore and (restore := take(value)) is not None:
                 self._restore[name] = restore
 
     def restore(self) -> None:
@@ -61,6 +68,16 @@ def _cuda(seed: int) -> Callable[[], None] | None:
     states = torch.cuda.get_rng_state_all()
     torch.cuda.manual_seed_all(seed)
     return lambda: torch.cuda.set_rng_state_all(states)
+
+
+def _threads(n: int) -> Callable[[], None] | None:
+    torch = _loaded("torch", "set_num_threads")
+    if torch is None:
+        return None
+    before = torch.get_num_threads()
+    if before != n:
+        torch.set_num_threads(n)
+    return lambda: None if torch.get_num_threads() == before else torch.set_num_threads(before)
 
 
 def _loaded(name: str, part: str) -> Any:

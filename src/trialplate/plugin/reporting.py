@@ -16,7 +16,7 @@ from trialplate.plugin.outcomes import CaseTally, gate_reports
 from trialplate.plugin.run import RunState
 from trialplate.plugin.select import SelectPlugin
 from trialplate.report.journal import Finished
-from trialplate.report.model import Case, Dataset, Measurement, Sample, Subject
+from trialplate.report.model import Case, Dataset, Measurement, Report, Sample, Subject
 from trialplate.report.plain import printable
 
 
@@ -137,10 +137,9 @@ class ReportPlugin(SelectPlugin):
             finish.explain_empty(self.config, self.run)
         report = self.run.end(int(exitstatus), interrupted=self._interrupted or int(exitstatus) == 2)
         finish.write_everything(self.run, report)
-        red = not report.pass_all and self.run.judging
-        if exitstatus == pytest.ExitCode.OK and (red or self.run.broken):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._refuse_status_0(session, report)
         result = yield
+        self._refuse_status_0(session, report)  # whatever somebody made of it meanwhile
         finish.tell_others(self.config, self.run, report)
         return result
 
@@ -163,6 +162,11 @@ class ReportPlugin(SelectPlugin):
 
     def _is_controller(self) -> bool:
         return self.config.pluginmanager.hasplugin("dsession")
+
+    def _refuse_status_0(self, session: pytest.Session, report: Report) -> None:
+        red = not report.pass_all and self.run.judging
+        if session.exitstatus == pytest.ExitCode.OK and (red or self.run.broken):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _stop(self, session: pytest.Session, reason: str) -> None:
         session.shouldstop = reason

@@ -30,9 +30,16 @@ class SelectPlugin:
         """A file that could not be collected hides its cases."""
         self.is_whole = self.is_whole and report.passed
 
-    @pytest.hookimpl(trylast=True)  # after the selections by -k and -m
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(
+        wrapper=True, tryfirst=True
+    )  # after -k and -m, and after --failed-first has brought gates to the front
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
         """Keep what applies, gates last."""
+        yield
+        self.arrange(items)
+
+    def arrange(self, items: list[pytest.Item]) -> None:
+        """Cut and order the items in place. Raises UsageError."""
         kept = self._keep_task(items)
         if modelless := [i for i in kept if _params(i).get("trialplate_subject", i) is None]:
             raise pytest.UsageError(f"{modelless[0].nodeid}: {options.NO_MODEL}")
@@ -123,8 +130,10 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
         "requires_golden": _lacks_golden,
         "requires_window": _lacks_window,
     }
-    if spec is None and any(item.get_closest_marker(name) for name in _NEED_MODEL):
-        raise pytest.UsageError(f"{item.nodeid}: marked with {' or '.join(_NEED_MODEL)}, and it uses no model")
+    if spec is None and (marked := [name for name in _NEED_MODEL if item.get_closest_marker(name)]):
+        raise pytest.UsageError(
+            f"{item.nodeid}: marked {marked[0]}, and it uses no model; let it use `subject` or `model`"
+        )
     if spec is not None and spec.adapter and item.get_closest_marker("requires_no_adapter"):
         yield "does not apply to a model with an adapter"
     if item.get_closest_marker("requires_files") and (why := _lacks_files(config, spec)):
@@ -136,7 +145,7 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
                     yield why
 
 
-_NEED_MODEL = ("requires_tokens", "requires_files", "requires_golden")
+_NEED_MODEL = ("requires_tokens", "requires_files", "requires_golden", "requires_window")
 
 
 def _is_gate(item: pytest.Item) -> bool:

@@ -16,11 +16,10 @@ class WorkerPlugin(SelectPlugin):
         super().__init__(config, given["trialplate_done"], given["trialplate_known"])
         self.usage_errors: list[str] = []
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def arrange(self, items: list[pytest.Item]) -> None:
         """A usage error here would end this worker half way: xdist has been told its items already. The controller raises it."""
         try:
-            super().pytest_collection_modifyitems(items)
+            super().arrange(items)
         except pytest.UsageError as e:
             self.usage_errors.append(str(e))
             items.clear()

@@ -31,6 +31,7 @@ class FoldError(Exception):
 
 
 class _Selection(NamedTuple):
+    attempt: int
     cases: set[str]
     not_collected: list[NotCollected]
     filters: list[str]
@@ -55,7 +56,7 @@ def fold(events: Iterable[AnyEvent], *, torn: bool = False) -> Report:
     if torn:
         errors.append("the journal ends in a torn line; the case that was being written is lost")
     selection = _selection(events)
-    kept = [e for e in current(events) if e.case.id not in selection.gone]
+    kept = [e for e in current(events) if not _is_gone(e, selection)]
     cases, measurements, data = _finished(kept)
     subjects, changed = _subjects(kept)
     there = {c.id for c in cases}
@@ -99,11 +100,16 @@ def current(events: Iterable[AnyEvent]) -> Iterator[Finished | Carried]:
 def samples(events: Iterable[AnyEvent]) -> Iterator[tuple[Case, str, Sample]]:
     """(case, subject key, sample) for every item of every case that counts."""
     events = list(events)
-    gone = _selection(events).gone
+    selection = _selection(events)
     for e in current(events):
-        if isinstance(e, Finished) and e.case.id not in gone:
+        if isinstance(e, Finished) and not _is_gone(e, selection):
             for sample in e.samples:
                 yield e.case, e.case.subject, sample
+
+
+def _is_gone(e: Finished | Carried, selection: _Selection) -> bool:
+    """Whether a case is one of an earlier attempt that the evals no longer have."""
+    return e.attempt < selection.attempt and e.case.id in selection.gone
 
 
 def _bytes(e: AnyEvent) -> bytes:
@@ -174,6 +180,7 @@ def _selection(events: Iterable[AnyEvent]) -> _Selection:
     chosen = [e for e in chosen if e.attempt == attempt]
     left_out = {(n.case, n.subject, n.reason): n for e in chosen for n in e.not_collected}
     return _Selection(
+        attempt=attempt,
         cases={c for e in chosen for c in e.cases},
         not_collected=[left_out[k] for k in sorted(left_out)],
         filters=sorted({f for e in chosen for f in e.filters}),

@@ -33,7 +33,7 @@ def not_causal(module: Any) -> None:
 def dropout_on(module: Any) -> None:
     for part in module.modules():
         if isinstance(part, nn.Dropout):
-            part.p = 0.1
+            part.p = 0.3
     module.train()
     module.eval = lambda: module
 
