@@ -1,8 +1,9 @@
 """The journal keeps every whole line: a torn tail is said, a torn middle is refused, two runs never share one."""
 
 import errno
-import multiprocessing
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -78,15 +79,9 @@ def test_two_writers_on_one_folder_are_refused(tmp_path):
     Journal(tmp_path).close()
 
 
-def _lock_and_die(folder):
-    Journal(folder)
-    os._exit(9)
-
-
 def test_a_dead_writer_leaves_no_lock(tmp_path):
-    child = multiprocessing.get_context("fork").Process(target=_lock_and_die, args=(tmp_path,))
-    child.start()
-    child.join()
+    code = "import os, sys, pathlib; from trialplate.report.journal import Journal; j = Journal(pathlib.Path(sys.argv[1])); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     Journal(tmp_path).close()
 
 

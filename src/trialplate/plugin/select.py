@@ -123,6 +123,8 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
     """Why an item cannot run or does not apply here."""
     if "benchmark" in getattr(item, "fixturenames", ()) and (why := _timing_off(config)):
         yield why
+    if not any(mark.name.startswith("requires_") for mark in item.iter_markers()):
+        return
     spec = _params(item).get("trialplate_subject")
     checks: dict[str, Callable[[pytest.Config, Any, Any], str | None]] = {
         "requires_tokens": _lacks_tokens,
