@@ -87,3 +87,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, p
     if recorder is not None and report.when == "call":
         report.trialplate = recorder.payload()  # type: ignore[attr-defined]
     return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say so where measurements were recorded and nothing judged them: a passed suite must not look like a passed policy."""
+    reports = (r for found in terminalreporter.stats.values() for r in found)
+    if config.stash.get(keys.RUN, None) is None and any(hasattr(r, "trialplate") for r in reports):
+        text = "trialplate: measurements were recorded, and neither reported nor judged; name the folder of evals, or give --trialplate-report DIR"
+        terminalreporter.write_line(text, yellow=True)

@@ -16,7 +16,7 @@ from trialplate.report.store import ReportError, load_run
 
 # options that decide which cases there are and what they measure; the others may differ between the attempts
 SAME = (
-    "model", "revision", "device", "dtype", "adapter", "task", "limit", "seed", "data", "golden", "threads", "selection", "paths",
+    "model", "revision", "device", "dtype", "adapter", "task", "limit", "seed", "data", "golden", "threads", "policy", "selection", "paths",
 )  # fmt: skip
 
 

@@ -41,6 +41,9 @@ def start(config: pytest.Config) -> None:
     from trialplate.plugin.reporting import ReportPlugin
 
     earlier, places = resume.earlier(config), measured.folders(config)  # before `latest` moves
+    done = _done(
+        config, earlier
+    )  # before anything of the earlier run is touched: a refused continuation leaves it as it was
     folder = earlier.folder if earlier else _new_folder(config)
     attempt = earlier.report.run.attempts + 1 if earlier else 1
     about = _describe(config, folder, attempt, earlier)
@@ -50,18 +53,30 @@ def start(config: pytest.Config) -> None:
     config.stash[keys.RUN] = run
     try:
         options.check(config)
-        done = resume.done(config, earlier) if earlier else {}
         taken = measured.take(config, places)
         run.policies, run.bindings = _bindings(config, taken)
         config.stash[keys.BINDINGS] = run.bindings
         measured.carry(run, taken)
         for text in subjects.stand_ins(config):
             run.note("error", text)
+        if options.value(config, "golden_update"):
+            run.note("error", "golden values were written, not compared with (--golden-update); run again without it")
     except (pytest.UsageError, PolicyError, ReportError, ModelError, ValueError) as e:  # CheckpointError: a ValueError
         _keep(run, f"usage error: {printable(e)}")
         raise pytest.UsageError(str(e)) from e
     known = {c.id for c in earlier.report.cases} if earlier else set()
     config.pluginmanager.register(ReportPlugin(config, run, done, known, places), "trialplate-report")
+
+
+def _done(config: pytest.Config, earlier: Any) -> dict[str, str]:
+    from trialplate.models.errors import ModelError
+
+    if earlier is None:
+        return {}
+    try:
+        return resume.done(config, earlier)
+    except (ModelError, ValueError) as e:
+        raise pytest.UsageError(str(e)) from e
 
 
 def _keep(run: RunState, error: str) -> None:
