@@ -99,7 +99,7 @@ def golden_file(config: pytest.Config, spec: Any, kind: str) -> Path:
     for path in sorted(folder.glob("*.json")):
         if name in json.loads(path.read_text(encoding="utf-8")).get("models", ()):
             return path
-    return folder / (re.sub(r"[^\w.@+-]+", "-", name).strip("-") + ".json")
+    return folder / (re.sub(r"[^0-9A-Za-z._@+-]+", "-", name) + ".json")  # the rule of checkpoints.golden
 
 
 def weights_digest_of(spec: Any, *, online: bool) -> str:
