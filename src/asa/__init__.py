@@ -1,3 +1,23 @@
-"""Addressed State Attention: the model core. This release holds its name and version; the layers arrive with the next one."""
+"""Addressed State Attention: the model core. Attention in time linear in the text, with a state of constant size that can be read and edited."""
+
+from asa.asa import AddressedStateAttention, AddressedStateAttentionIntervene, AddressedStateAttentionOnline
+from asa.asm_block import ASMBlock
+from asa.asm_lm import ASMLanguageModel, build_model_from_cfg
+from asa.config import ASMTrainConfig, ConfigError
+from asa.interventions import setting
+from asa.state import ASMState, LayerState
 
 __version__ = "0.1.0"
+__all__ = [
+    "ASMBlock",
+    "ASMLanguageModel",
+    "ASMState",
+    "ASMTrainConfig",
+    "AddressedStateAttention",
+    "AddressedStateAttentionIntervene",
+    "AddressedStateAttentionOnline",
+    "ConfigError",
+    "LayerState",
+    "build_model_from_cfg",
+    "setting",
+]

@@ -1,0 +1,423 @@
+"""Addressed State Attention: every head writes the past into K addressed slots and reads them by query. Three public classes over one core.
+
+Shapes: x [b, T, C] in, y [b, T, C] out; C = embed_dim, H = num_heads, d = C / H, K = num_slots, M = slotspace_dim.
+`AddressedStateAttention` is the default, `AddressedStateAttentionOnline` takes no controls and masks slotspace maps before their feature map,
+`AddressedStateAttentionIntervene` adds interventions on the refinement delta, geometry logs and a choice of what is recorded."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from asa import functional, tiled
+from asa.alibi import alibi_slopes
+from asa.functional import Layer, Projected, Recorded
+from asa.info import INTERVENTION_LOGS, InfoSettings, averaged, joined, light_stats
+from asa.refine import GEOMETRY, Refine
+from asa.rotary import Rotary
+from asa.routing import Routing, RoutingOverride, SlotMask, check_override_shape
+from asa.scan import WRITE_MODES
+from asa.slotspace import SlotspaceWeights
+from asa.state import LayerState
+
+Info = dict[str, Any]
+
+
+class _AddressedState(nn.Module):
+    """Parameters and the two ways to compute them; the public classes differ in what a call accepts and records."""
+
+    _masks_before_features = False
+    _delta_norm_gated = False
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int = 8,
+        num_slots: int = 8,
+        dropout: float = 0.1,
+        read_temperature: float = 1.0,
+        write_temperature: float = 1.0,
+        state_fp32: bool = True,
+        slot_dropout: float = 0.0,
+        normalize_k: bool = False,
+        use_rope_keys: bool = True,
+        rope_base: float = 1e4,
+        use_alibi_write: bool = True,
+        alibi_strength_init: float = 0.1,
+        learn_alibi_strength: bool = True,
+        min_strength: float = 0.0,
+        use_content_read: bool = True,
+        content_read_init: float = -4.0,
+        content_read_max_gamma: float | None = 3.0,
+        use_slotspace_refine: bool = True,
+        slotspace_dim: int = 32,
+        slotspace_gate_init: float = -4.0,
+        slotspace_dropout: float = 0.05,
+        slotspace_signed_weights: bool = True,
+        use_rope_slotspace: bool = True,
+        rope_base_slotspace: float = 1e5,
+        write_chunk_size: int = 128,
+        slotspace_chunk_size: int = 128,
+        write_mode: str = "reference",
+    ) -> None:
+        super().__init__()
+        _check_sizes(embed_dim, num_heads, num_slots, slotspace_dim, write_chunk_size, use_slotspace_refine)
+        if write_mode not in WRITE_MODES:
+            raise ValueError(f"write_mode: wanted one of {', '.join(WRITE_MODES)}, got {write_mode!r}")
+        self.embed_dim, self.num_heads, self.num_slots, self.head_dim = embed_dim, num_heads, num_slots, embed_dim // num_heads
+        if use_rope_keys and self.head_dim % 2:
+            raise ValueError(
+                f"rotary write keys pair channels: wanted an even head width, got embed_dim {embed_dim} / num_heads {num_heads} = {self.head_dim}. "
+                "Change either, or set use_rope_keys=False"
+            )
+        self.read_temperature, self.write_temperature = max(read_temperature, 1e-6), max(write_temperature, 1e-6)
+        self.state_fp32, self.slot_dropout, self.normalize_k = state_fp32, slot_dropout, normalize_k
+        self.use_rope_keys, self.use_alibi_write, self.learn_alibi_strength = use_rope_keys, use_alibi_write, learn_alibi_strength
+        self.alibi_strength, self.min_strength = alibi_strength_init, min_strength
+        self.use_content_read, self.content_read_max_gamma = use_content_read, content_read_max_gamma
+        self.use_slotspace_refine, self.slotspace_dim = use_slotspace_refine, slotspace_dim
+        self.slotspace_dropout_rate, self.slotspace_signed_weights = slotspace_dropout, slotspace_signed_weights
+        self.use_rope_slotspace = use_rope_slotspace
+        self.write_chunk_size, self.slotspace_chunk_size, self.write_mode = write_chunk_size, slotspace_chunk_size, write_mode
+        self.dropout = nn.Dropout(dropout)
+        self.routing_override: RoutingOverride | None = None
+        self.slot_mask: torch.Tensor | None = None
+
+        self.slot_keys = nn.Parameter(torch.randn(num_heads, num_slots, self.head_dim) / math.sqrt(self.head_dim))
+        self._alibi_strength_param = _scalar(_inverse_softplus(alibi_strength_init, min_strength)) if use_alibi_write and learn_alibi_strength else None
+        self._content_read_gamma_raw = _scalar(content_read_init) if use_content_read else None
+        self._slotspace_gate_raw = _scalar(slotspace_gate_init) if use_slotspace_refine else None
+        self.Wk_write = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.Wv_write = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.Wq_read = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=False)
+        wide = slotspace_dim if use_slotspace_refine else None
+        self.slot_in = None if wide is None else nn.Linear(num_slots, wide, bias=False)
+        self.slot_q = None if wide is None else nn.Linear(wide, wide, bias=False)
+        self.slot_k = None if wide is None else nn.Linear(wide, wide, bias=False)
+        self.slot_v = None if wide is None else nn.Linear(wide, wide, bias=False)
+        self.slot_out = None if wide is None else nn.Linear(wide, num_slots, bias=False)
+        slopes = torch.tensor(alibi_slopes(num_heads)) if use_alibi_write else torch.zeros(num_heads)
+        self.register_buffer("_alibi_slopes", slopes, persistent=False)
+        self.rope = Rotary(self.head_dim, rope_base) if use_rope_keys else None
+        self.rope_slotspace = Rotary(slotspace_dim, rope_base_slotspace) if use_slotspace_refine and use_rope_slotspace else None
+
+    # Scalars as they act. Softplus of a raw parameter each, in at least float32.
+
+    @property
+    def strength(self) -> torch.Tensor | None:
+        """Strength of the recency bias; None without it. A fixed strength ignores `min_strength`."""
+        if not self.use_alibi_write:
+            return None
+        if self._alibi_strength_param is None:
+            return torch.as_tensor(self.alibi_strength, dtype=torch.float32, device=self._alibi_slopes.device)
+        return F.softplus(_wide(self._alibi_strength_param)) + self.min_strength
+
+    @property
+    def gamma(self) -> torch.Tensor | None:
+        """Weight of content logits, at most `content_read_max_gamma` where that is positive; None without content read."""
+        if self._content_read_gamma_raw is None:
+            return None
+        gamma = F.softplus(_wide(self._content_read_gamma_raw))
+        limit = self.content_read_max_gamma
+        return gamma.clamp(max=limit) if limit is not None and limit > 0 else gamma
+
+    @property
+    def gate(self) -> torch.Tensor | None:
+        """Weight of the refinement delta; None without slotspace."""
+        return None if self._slotspace_gate_raw is None else F.softplus(_wide(self._slotspace_gate_raw))
+
+    def init_state(self, batch: int) -> LayerState:
+        """The decoding state of `batch` rows that have read nothing."""
+        dtype = torch.promote_types(self.slot_keys.dtype, torch.float32)
+        return functional.empty_state(self._layer(dtype), batch, dtype, self.slot_keys.device)
+
+    def extend(
+        self, x: torch.Tensor, state: LayerState, position: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, LayerState]:
+        """Outputs [b, n, C] of the next tokens x [b, n, C] of rows that have read `position` [b] tokens, and the new state; `state` stays usable.
+
+        `attention_mask` [b, n] may end rows early (right padding): a row's state then stands after its last valid token."""
+        given = self._project(x, position.unsqueeze(1) + torch.arange(x.shape[1], device=x.device), attention_mask)
+        lengths = None if given.valid is None else given.valid.sum(1)
+        heads, state = functional.attend(
+            self._layer(given.queries.dtype), given, state, position, self._routing(), self._slot_mask(None, "read", "all"), self._refine(), lengths=lengths
+        )
+        return self._project_out(heads, x), state
+
+    def _compute(
+        self, x: torch.Tensor, attention_mask: torch.Tensor | None, routing: Routing, mask: SlotMask, record: Recorded | None
+    ) -> torch.Tensor:
+        self._check_input(x, attention_mask)
+        how = self._refine()
+        plain = record is None and routing.is_plain and mask.keep is None and how is None
+        if plain and tiled.supports(self):
+            return self.dropout(tiled.forward(self, x, attention_mask, self._slot_dropout_mask()))
+        positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
+        given = self._project(x, positions, attention_mask)
+        check_override_shape(routing.override, x.shape[0], self.num_heads, x.shape[1], self.num_slots)
+        layer = self._layer(given.queries.dtype)
+        state = functional.empty_state(layer, x.shape[0], given.queries.dtype, x.device)
+        start = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
+        heads, _ = functional.attend(layer, given, state, start, routing, mask, how, record)
+        return self.dropout(self._project_out(heads, x))
+
+    def _project(self, x: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None) -> Projected:
+        """Queries, keys and values by head, in at least float32: sums of exponentials lose everything in half precision."""
+
+        def heads(linear: nn.Linear) -> torch.Tensor:
+            y = linear(x)
+            return y.to(torch.promote_types(y.dtype, torch.float32)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+        valid = None if attention_mask is None else attention_mask != 0
+        return Projected(heads(self.Wq_read), heads(self.Wk_write), heads(self.Wv_write), positions, valid)
+
+    def _project_out(self, heads: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        merged: torch.Tensor = self.out_proj(heads.transpose(1, 2).flatten(-2).to(self._working_dtype(x)))
+        return merged
+
+    def _working_dtype(self, x: torch.Tensor) -> torch.dtype:
+        return self.out_proj.weight.dtype if not torch.is_autocast_enabled(x.device.type) else x.dtype
+
+    def _layer(self, dtype: torch.dtype) -> Layer:
+        slotspace = self._slotspace_weights(dtype)
+        drop = self._slot_dropout_mask()
+        keys = self.slot_keys.to(dtype)
+        return Layer(
+            slot_keys=keys if drop is None else keys * drop.to(dtype).unsqueeze(-1),
+            strength=_as(self.strength, dtype),
+            slopes=self._alibi_slopes.to(dtype),
+            gamma=_as(self.gamma, dtype),
+            slotspace=slotspace,
+            rope_keys=self.rope,
+            rope_slotspace=self.rope_slotspace,
+            read_temperature=self.read_temperature,
+            write_temperature=self.write_temperature,
+            normalize_k=self.normalize_k,
+            signed=self.slotspace_signed_weights,
+            chunk=self.write_chunk_size or 2**62,  # 0 means the whole sequence
+            exact=self.write_mode == "exact",
+            masks_before_features=self._masks_before_features,
+            dropout=self._slotspace_dropout(),
+        )
+
+    def _slotspace_weights(self, dtype: torch.dtype) -> SlotspaceWeights | None:
+        if self.slot_in is None or self.slot_q is None or self.slot_k is None or self.slot_v is None or self.slot_out is None:
+            return None
+        entry, out = self.slot_in.weight.to(dtype), self.slot_out.weight.to(dtype)
+        maps = [linear.weight.to(dtype) @ entry for linear in (self.slot_q, self.slot_k, self.slot_v)]
+        gate = self.gate
+        assert gate is not None
+        return SlotspaceWeights(*maps, out, gate.to(dtype))
+
+    def _slot_dropout_mask(self) -> torch.Tensor | None:
+        """Whole slot keys are dropped, the same for every row and position of a call, without rescaling: [H, K], or None."""
+        if not self.training or self.slot_dropout <= 0:
+            return None
+        return torch.rand(self.num_heads, self.num_slots, device=self.slot_keys.device) >= self.slot_dropout
+
+    def _slotspace_dropout(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        rate = self.slotspace_dropout_rate if self.training else 0.0
+        return lambda x: F.dropout(x, rate, training=rate > 0)
+
+    def _routing(self, **settings: Any) -> Routing:
+        return Routing(override=self.routing_override, **settings)
+
+    def _slot_mask(self, given: torch.Tensor | None, where: str, scope: str) -> SlotMask:
+        return SlotMask(self.slot_mask if given is None else given, where, scope).checked(self.num_slots)
+
+    def _refine(self) -> Refine | None:
+        return None
+
+    def _check_input(self, x: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
+        if x.ndim != 3 or x.shape[-1] != self.embed_dim:
+            raise ValueError(f"x: wanted [batch, time, {self.embed_dim}], got {list(x.shape)}")
+        if x.shape[1] == 0:
+            raise ValueError("x holds no token: wanted at least one position, got time 0")
+        if attention_mask is not None and attention_mask.shape != x.shape[:2]:
+            raise ValueError(f"attention_mask: wanted {list(x.shape[:2])} (batch, time), got {list(attention_mask.shape)}")
+
+    def _scalars(self) -> Info:
+        """Strength where it is learned, the content weight (0 without content read), and the gate where it exists."""
+        found = {
+            "alibi_strength": self.strength if self._alibi_strength_param is not None else None,
+            "content_read_gamma": torch.tensor(0.0) if self.gamma is None else self.gamma,
+            "slotspace_gate": self.gate,
+        }
+        return {name: value.detach() for name, value in found.items() if value is not None}
+
+    def _delta_norm(self, recorded: Recorded) -> Info:
+        """Mean norm of the refinement over rows, heads and positions: with the gate in the Intervene class, without it in the others."""
+        parts = recorded.parts.get("refined_norm")
+        if parts is None:
+            return {}
+        gate = self.gate if self._delta_norm_gated else None
+        mean = torch.cat(parts, dim=2).mean()
+        return {"slotspace_delta_norm": mean if gate is None else mean * gate.detach().to(mean)}
+
+    def extra_repr(self) -> str:
+        """Sizes, and what changes the function."""
+        return f"C={self.embed_dim}, H={self.num_heads}, K={self.num_slots}, chunk={self.write_chunk_size}, write_mode={self.write_mode!r}"
+
+
+class AddressedStateAttention(_AddressedState):
+    """The default layer. Keys of its state dict are those of published checkpoints.
+
+    Attributes `routing_override` (tensor [b, H, T, K] or callable) and `slot_mask` ([K]) act on every call; set them through
+    `asa.interventions.setting`, which restores them."""
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        return_info: bool = False,
+        *,
+        routing_mode: str = "softmax",
+        routing_topk: int = 2,
+        read_weights_override: torch.Tensor | None = None,
+        routing_noise: str | None = None,
+        routing_noise_scale: float = 1.0,
+        slot_mask: torch.Tensor | None = None,
+        slot_mask_where: str = "read",
+        slot_mask_scope: str = "all",
+        info_level: str = "full",
+        info_cfg: Mapping[str, Any] | None = None,
+    ) -> tuple[torch.Tensor, Info | None]:
+        """y [b, T, C] and the record of the call, or None.
+
+        `attention_mask` [b, T]: non-zero = valid. `routing_mode`: softmax, top1 (no gradient to the choice), topk (of `routing_topk` slots),
+        external (`read_weights_override` [b, H, T, K]). `routing_noise`: None, gumbel, gaussian. `slot_mask` [K]: positive = kept,
+        at `slot_mask_where` (read, content_read_only, slotspace_only) and `slot_mask_scope` (all, last_pos_only, last_token).
+        Raises ValueError for unknown names and wrong shapes."""
+        routing = self._routing(
+            mode=routing_mode, topk=routing_topk, weights_override=read_weights_override, noise=routing_noise, noise_scale=routing_noise_scale
+        )
+        mask = self._slot_mask(slot_mask, slot_mask_where, slot_mask_scope)
+        settings = InfoSettings.of(info_level, info_cfg)
+        record = Recorded() if return_info else None
+        y = self._compute(x, attention_mask, routing, mask, record)
+        if record is None:
+            return y, None
+        info = joined(record, settings) | self._scalars() | self._delta_norm(record)
+        info |= {"routing_mode": routing_mode, "slot_mask_where": slot_mask_where, "slot_mask_scope": slot_mask_scope}
+        if self.use_slotspace_refine:
+            info["use_rope_slotspace"] = torch.tensor(self.use_rope_slotspace)
+        if (bias := self._bias(x.shape[1])) is not None:
+            info["alibi_bias_applied"] = settings.kept("alibi_bias_applied", bias) if settings.wants("alibi_bias_applied") else None
+        return y, info | self._more_info(record)
+
+    def _bias(self, length: int) -> torch.Tensor | None:
+        positions = torch.arange(length, device=self.slot_keys.device).unsqueeze(0)
+        dtype = torch.promote_types(self.slot_keys.dtype, torch.float32)
+        bias = functional.alibi_bias(self._layer(dtype), positions)
+        return None if bias is None else bias.detach()
+
+    def _more_info(self, record: Recorded) -> Info:
+        return {}
+
+
+class AddressedStateAttentionOnline(_AddressedState):
+    """The layer without controls. It silences slotspace maps of masked tokens before their feature map, so with padding inside a text
+    later positions differ from the default class; otherwise the two agree."""
+
+    _masks_before_features = True
+
+    def forward(
+        self, x: torch.Tensor, attention_mask: torch.Tensor | None = None, return_info: bool = False, *, return_light_stats: bool = False
+    ) -> tuple[torch.Tensor, Info | None]:
+        """y [b, T, C], and with `return_info` a dict: empty, or scalar statistics with `return_light_stats`."""
+        record = Recorded() if return_info and return_light_stats else None
+        y = self._compute(x, attention_mask, self._routing(), SlotMask(), record)
+        if record is None:
+            return y, {} if return_info else None
+        stats = {f"{name}_mean": value for name, value in self._scalars().items()} | self._delta_norm(record)
+        return y, stats | light_stats(record.parts["read_weights"])
+
+
+class AddressedStateAttentionIntervene(AddressedStateAttention):
+    """Everything the default layer does, and interventions on the refinement delta (attributes `_intv_*`), logs of its geometry
+    (`_log_refine_geom`), and `info_level` / `info_cfg`. The names are those of the original analysis class; see `asa.refine`."""
+
+    _delta_norm_gated = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._intv_mode: str | None = "off"
+        self._intv_beta = 1.0
+        self._intv_par_beta = 1.0
+        self._intv_score_kind = "orth_frac"
+        self._intv_tau_kind = "pctl"
+        self._intv_tau: float | torch.Tensor = 0.15
+        self._intv_tau_pctl = 75.0
+        self._intv_mask_mode = "soft"
+        self._intv_soft_temp = 0.05
+        self._intv_head_mask: torch.Tensor | None = None
+        self._intv_score_clip_pctl: float | None = 99.0
+        self._intv_tau_per_head = False
+        self._log_refine_geom = False
+
+    def _refine(self) -> Refine | None:
+        how = Refine(
+            self._intv_mode,
+            self._intv_beta,
+            self._intv_par_beta,
+            self._intv_score_kind,
+            self._intv_tau_kind,
+            self._intv_tau,
+            self._intv_tau_pctl,
+            self._intv_mask_mode,
+            self._intv_soft_temp,
+            self._intv_head_mask,
+            self._intv_score_clip_pctl,
+            self._intv_tau_per_head,
+        )
+        return how if how.mode != "off" or self._log_refine_geom else None
+
+    def _more_info(self, record: Recorded) -> Info:
+        logged = (*INTERVENTION_LOGS, *GEOMETRY) if self._log_refine_geom else INTERVENTION_LOGS
+        return {"intv_mode": self._intv_mode, **averaged(record, logged)}
+
+
+VARIANTS: dict[str, type[_AddressedState]] = {
+    "baseline": AddressedStateAttention,
+    "online": AddressedStateAttentionOnline,
+    "intervene": AddressedStateAttentionIntervene,
+}
+
+
+def _check_sizes(embed_dim: int, heads: int, slots: int, slotspace: int, chunk: int, refines: bool) -> None:
+    for name, value in (("embed_dim", embed_dim), ("num_heads", heads), ("num_slots", slots)):
+        if value < 1:
+            raise ValueError(f"{name}: wanted at least 1, got {value}")
+    if embed_dim % heads:
+        raise ValueError(f"embed_dim {embed_dim} does not divide into num_heads {heads} equal parts")
+    if refines and (slotspace < 2 or slotspace % 2):
+        raise ValueError(f"slotspace_dim: wanted an even number of at least 2 (its positions pair channels), got {slotspace}")
+    if chunk < 0:
+        raise ValueError(f"write_chunk_size: wanted 0 (the whole sequence) or more, got {chunk}")
+
+
+def _inverse_softplus(strength: float, minimum: float) -> float:
+    if minimum > strength:
+        warnings.warn(
+            f"min_strength {minimum} is above alibi_strength_init {strength}: the strength starts at min_strength, as in published code", stacklevel=4
+        )
+    return math.log(math.expm1(max(strength - minimum, 1e-8)))
+
+
+def _scalar(value: float) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(float(value)))
+
+
+def _wide(value: torch.Tensor) -> torch.Tensor:
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def _as(value: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if value is None else value.to(dtype)
