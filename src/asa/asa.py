@@ -157,8 +157,8 @@ class _AddressedState(nn.Module):
         self._check_input(x, attention_mask)
         how = self._refine()
         plain = record is None and routing.is_plain and mask.keep is None and how is None
-        if plain and tiled.supports(self):
-            return self.dropout(tiled.forward(self, x, attention_mask, self._slot_dropout_mask()))
+        if plain and (tile := tiled.tile_length(self.write_chunk_size, x.shape[1])) and self.write_mode == "reference":
+            return self.dropout(self._compute_tiled(x, attention_mask, tile))
         positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
         given = self._project(x, positions, attention_mask)
         check_override_shape(routing.override, x.shape[0], self.num_heads, x.shape[1], self.num_slots)
@@ -167,6 +167,68 @@ class _AddressedState(nn.Module):
         start = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         heads, _ = functional.attend(layer, given, state, start, routing, mask, how, record)
         return self.dropout(self._project_out(heads, x))
+
+    def _compute_tiled(self, x: torch.Tensor, attention_mask: torch.Tensor | None, tile: int) -> torch.Tensor:
+        """The plain case in tiles; the same numbers as `_compute` gives through `functional.attend`."""
+        batch, length, _ = x.shape
+        pairs = _halves(self.head_dim, x.device)
+        keys = self.Wk_write.weight.unflatten(0, (self.num_heads, -1))[:, pairs].flatten(0, 1)
+        projections = torch.cat([self.Wq_read.weight, keys, self.Wv_write.weight])
+        given = torch.matmul(projections, x.transpose(1, 2))  # [b, 3C, T]
+        given = given.to(torch.promote_types(given.dtype, torch.float32))
+        chunk = self.write_chunk_size if 0 < self.write_chunk_size < length else tiled.ENDLESS
+        plan = tiled.Plan(
+            batch,
+            self.num_heads,
+            self.num_slots,
+            self.head_dim,
+            tile,
+            chunk,
+            tiled.segment_length(tile, chunk, batch * self.num_heads),
+            self.read_temperature,
+            self.normalize_k,
+            self.slotspace_signed_weights,
+            self._masks_before_features,
+        )
+        tensors = self._tiled_tensors(self._layer(given.dtype), pairs)
+        valid = None if attention_mask is None else attention_mask != 0
+        padded = -(-length // tile) * tile
+        tables = tiled.Positions(*self._tables(self.rope, padded, given), *self._tables(self.rope_slotspace, padded, given))
+        heads, _ = tiled.attend(plan, given, valid, tables, tensors, tiled.empty_state(plan, tensors, given), self._averages_dropout(given))
+        y: torch.Tensor = self.out_proj(heads.transpose(1, 2).to(self._working_dtype(x)))
+        return y
+
+    def _tiled_tensors(self, layer: Layer, pairs: torch.Tensor) -> tiled.Tensors:
+        scale = self.head_dim**-0.5
+        slotspace = layer.slotspace
+        maps = None
+        if slotspace is not None:
+            order = _halves(self.slotspace_dim, pairs.device)
+            maps = torch.cat([slotspace.queries[order], slotspace.keys[order]])
+        return tiled.Tensors(
+            layer.slot_keys[..., pairs] * (scale / self.write_temperature),
+            layer.slot_keys * scale,
+            None if layer.strength is None else (layer.strength * layer.slopes).unsqueeze(1),
+            None if layer.gamma is None else layer.gamma * scale,
+            maps,
+            None if slotspace is None else slotspace.values,
+            None if slotspace is None else slotspace.out,
+            None if slotspace is None else slotspace.gate,
+        )
+
+    def _tables(self, rope: Rotary | None, length: int, like: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if rope is None:
+            return None, None
+        cos, sin = rope.table(length, like.device, like.dtype)
+        order = _halves(rope.dim, like.device)
+        return cos.T[order].unflatten(0, (2, -1)), sin.T[order].unflatten(0, (2, -1))
+
+    def _averages_dropout(self, given: torch.Tensor) -> torch.Tensor | None:
+        """Which slotspace averages stay, scaled, [b, H, M, T]; drawn once, because a backward pass computes a segment twice."""
+        if not self.training or self.slotspace_dropout_rate <= 0 or self.slot_in is None:
+            return None
+        shape = (given.shape[0], self.num_heads, self.slotspace_dim, given.shape[-1])
+        return F.dropout(given.new_ones(shape), self.slotspace_dropout_rate)
 
     def _project(self, x: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None) -> Projected:
         """Queries, keys and values by head, in at least float32: sums of exponentials lose everything in half precision."""
@@ -401,6 +463,11 @@ def _check_sizes(embed_dim: int, heads: int, slots: int, slotspace: int, chunk: 
         raise ValueError(f"slotspace_dim: wanted an even number of at least 2 (its positions pair channels), got {slotspace}")
     if chunk < 0:
         raise ValueError(f"write_chunk_size: wanted 0 (the whole sequence) or more, got {chunk}")
+
+
+def _halves(width: int, device: torch.device) -> torch.Tensor:
+    """Even channels, then odd ones: rotary pairs become halves."""
+    return torch.cat([torch.arange(0, width, 2, device=device), torch.arange(1, width, 2, device=device)])
 
 
 def _inverse_softplus(strength: float, minimum: float) -> float:
