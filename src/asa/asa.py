@@ -23,8 +23,10 @@ from asa.refine import GEOMETRY, Refine
 from asa.rotary import Rotary
 from asa.routing import Routing, RoutingOverride, SlotMask, check_override_shape
 from asa.scan import WRITE_MODES
+from asa.segment import Parameters
 from asa.slotspace import SlotspaceWeights
 from asa.state import LayerState
+from asa.tiling import ENDLESS, Plan, segment_length, tile_length
 
 Info = dict[str, Any]
 
@@ -157,7 +159,7 @@ class _AddressedState(nn.Module):
         self._check_input(x, attention_mask)
         how = self._refine()
         plain = record is None and routing.is_plain and mask.keep is None and how is None
-        if plain and (tile := tiled.tile_length(self.write_chunk_size, x.shape[1])) and self.write_mode == "reference":
+        if plain and (tile := tile_length(self.write_chunk_size, x.shape[1])) and self.write_mode == "reference":
             return self.dropout(self._compute_tiled(x, attention_mask, tile))
         positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
         given = self._project(x, positions, attention_mask)
@@ -169,65 +171,85 @@ class _AddressedState(nn.Module):
         return self.dropout(self._project_out(heads, x))
 
     def _compute_tiled(self, x: torch.Tensor, attention_mask: torch.Tensor | None, tile: int) -> torch.Tensor:
-        """The plain case in tiles; the same numbers as `_compute` gives through `functional.attend`."""
+        """The plain case in tiles; the same numbers as `functional.attend` gives."""
         batch, length, _ = x.shape
-        pairs = _halves(self.head_dim, x.device)
-        keys = self.Wk_write.weight.unflatten(0, (self.num_heads, -1))[:, pairs].flatten(0, 1)
-        projections = torch.cat([self.Wq_read.weight, keys, self.Wv_write.weight])
-        given = torch.matmul(projections, x.transpose(1, 2))  # [b, 3C, T]
-        given = given.to(torch.promote_types(given.dtype, torch.float32))
-        chunk = self.write_chunk_size if 0 < self.write_chunk_size < length else tiled.ENDLESS
-        plan = tiled.Plan(
+        valid = None if attention_mask is None else attention_mask != 0
+        given = self._project_time_last(x)
+        chunk = self.write_chunk_size if 0 < self.write_chunk_size < length else ENDLESS
+        plan = Plan(
             batch,
             self.num_heads,
             self.num_slots,
             self.head_dim,
+            self.slotspace_dim if self.use_slotspace_refine else 0,
             tile,
             chunk,
-            tiled.segment_length(tile, chunk, batch * self.num_heads),
+            segment_length(tile, chunk, batch * self.num_heads),
             self.read_temperature,
-            self.normalize_k,
             self.slotspace_signed_weights,
             self._masks_before_features,
         )
-        tensors = self._tiled_tensors(self._layer(given.dtype), pairs)
-        valid = None if attention_mask is None else attention_mask != 0
-        padded = -(-length // tile) * tile
-        tables = tiled.Positions(*self._tables(self.rope, padded, given), *self._tables(self.rope_slotspace, padded, given))
-        heads, _ = tiled.attend(plan, given, valid, tables, tensors, tiled.empty_state(plan, tensors, given), self._averages_dropout(given))
-        y: torch.Tensor = self.out_proj(heads.transpose(1, 2).to(self._working_dtype(x)))
+        layer = self._layer(given.dtype)
+        logits = self._tiled_write_logits(layer, given[1], valid)
+        by_key = torch.bmm(layer.slot_keys * self.head_dim**-0.5, given[0].flatten(2)).view_as(logits)
+        sources = tiled.Sources(logits, logits.cummax(dim=-1).values, by_key, given[0], given[2])
+        fixed = tiled.Fixed(self._rotation_in_tiles(plan, length, given), valid, self._averages_dropout(given))
+        heads = tiled.attend(plan, sources, fixed, self._small(layer, dropped=fixed.dropout is not None))
+        merged = heads.flatten(2).flatten(0, 1).T.unflatten(0, (batch, length))
+        y: torch.Tensor = self.out_proj(merged.to(self._working_dtype(x)))
         return y
 
-    def _tiled_tensors(self, layer: Layer, pairs: torch.Tensor) -> tiled.Tensors:
-        scale = self.head_dim**-0.5
-        slotspace = layer.slotspace
-        maps = None
-        if slotspace is not None:
-            order = _halves(self.slotspace_dim, pairs.device)
-            maps = torch.cat([slotspace.queries[order], slotspace.keys[order]])
-        return tiled.Tensors(
-            layer.slot_keys[..., pairs] * (scale / self.write_temperature),
-            layer.slot_keys * scale,
-            None if layer.strength is None else (layer.strength * layer.slopes).unsqueeze(1),
-            None if layer.gamma is None else layer.gamma * scale,
-            maps,
-            None if slotspace is None else slotspace.values,
-            None if slotspace is None else slotspace.out,
-            None if slotspace is None else slotspace.gate,
-        )
+    def _project_time_last(self, x: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values [3, H, d, b, T] in at least float32; the keys' channels even ones first, so that rotary pairs are halves."""
+        keys = self.Wk_write.weight
+        if self.rope is not None:
+            keys = keys.unflatten(0, (self.num_heads, -1))[:, _halves(self.head_dim, x.device)].flatten(0, 1)
+        projected = torch.mm(torch.cat([self.Wq_read.weight, keys, self.Wv_write.weight]), x.flatten(0, 1).T)
+        wide = projected.to(torch.promote_types(projected.dtype, torch.float32))
+        return wide.view(3, self.num_heads, self.head_dim, x.shape[0], x.shape[1])
 
-    def _tables(self, rope: Rotary | None, length: int, like: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        if rope is None:
-            return None, None
-        cos, sin = rope.table(length, like.device, like.dtype)
-        order = _halves(rope.dim, like.device)
-        return cos.T[order].unflatten(0, (2, -1)), sin.T[order].unflatten(0, (2, -1))
+    def _tiled_write_logits(self, layer: Layer, keys: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+        """w [H, K, b, T] of keys [H, d, b, T]; masked tokens -inf."""
+        length = keys.shape[-1]
+        if self.normalize_k:
+            keys = keys / keys.norm(dim=1, keepdim=True).clamp(min=1e-8)
+        slot_keys = layer.slot_keys * (self.head_dim**-0.5 / self.write_temperature)
+        if self.rope is not None:
+            order = _halves(self.head_dim, keys.device)
+            cos, sin = (table.T[order].unflatten(0, (2, -1)).unsqueeze(2) for table in self.rope.table(length, keys.device, keys.dtype))
+            even, odd = keys.chunk(2, dim=1)
+            keys = torch.cat([even * cos[0] - odd * sin[0], odd * cos[1] + even * sin[1]], dim=1)
+            slot_keys = slot_keys[..., order]
+        logits = torch.bmm(slot_keys, keys.flatten(2)).unflatten(-1, keys.shape[2:])
+        if layer.strength is not None:
+            time = torch.arange(length, device=keys.device, dtype=keys.dtype)
+            logits = logits + ((layer.strength * layer.slopes).unsqueeze(1) * time)[:, None, None]
+        return logits if valid is None else logits.masked_fill(~valid, -torch.inf)
+
+    def _rotation_in_tiles(self, plan: Plan, length: int, like: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
+        """cos and sin of even channels, then of odd ones, each [tiles, 1, M/2, L]."""
+        if self.rope_slotspace is None:
+            return None
+        tables = self.rope_slotspace.table(-(-length // plan.tile) * plan.tile, like.device, like.dtype)
+        cos, sin = (table.unflatten(0, (-1, plan.tile)).transpose(1, 2).unsqueeze(1) for table in tables)
+        return tuple(table.contiguous() for table in (cos[:, :, 0::2], sin[:, :, 0::2], cos[:, :, 1::2], sin[:, :, 1::2]))
+
+    def _small(self, layer: Layer, *, dropped: bool) -> Parameters:
+        content = None if layer.gamma is None else layer.gamma * self.head_dim**-0.5
+        maps = layer.slotspace
+        if maps is None:
+            return Parameters(content, None, None, None, None)
+        order = _halves(self.slotspace_dim, layer.slot_keys.device) if self.rope_slotspace is not None else slice(None)
+        features = torch.cat([maps.keys[order], maps.queries[order]])
+        if dropped:
+            return Parameters(content, features, maps.values, maps.out, maps.gate)
+        return Parameters(content, features, None, maps.out @ maps.values, maps.gate)
 
     def _averages_dropout(self, given: torch.Tensor) -> torch.Tensor | None:
-        """Which slotspace averages stay, scaled, [b, H, M, T]; drawn once, because a backward pass computes a segment twice."""
+        """Factors of dropout on slotspace averages, [H, M, b, T]: drawn once, because a backward pass may compute a segment again."""
         if not self.training or self.slotspace_dropout_rate <= 0 or self.slot_in is None:
             return None
-        shape = (given.shape[0], self.num_heads, self.slotspace_dim, given.shape[-1])
+        shape = (self.num_heads, self.slotspace_dim, *given.shape[-2:])
         return F.dropout(given.new_ones(shape), self.slotspace_dropout_rate)
 
     def _project(self, x: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None) -> Projected:

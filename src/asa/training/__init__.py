@@ -1,0 +1,1 @@
+"""The trainer, one idea a file; `asa.train` is its public face."""
