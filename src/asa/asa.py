@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from asa import functional, tiled
 from asa.alibi import alibi_slopes
+from asa.entry import Fixed, Weights
 from asa.functional import Layer, Projected, Recorded
 from asa.info import INTERVENTION_LOGS, InfoSettings, averaged, joined, light_stats
 from asa.refine import GEOMETRY, Refine
@@ -173,10 +174,26 @@ class _AddressedState(nn.Module):
     def _compute_tiled(self, x: torch.Tensor, attention_mask: torch.Tensor | None, tile: int) -> torch.Tensor:
         """The plain case in tiles; the same numbers as `functional.attend` gives."""
         batch, length, _ = x.shape
-        valid = None if attention_mask is None else attention_mask != 0
-        given = self._project_time_last(x)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        plan = self._plan(batch, length, tile)
+        layer = self._layer(dtype)
+        fixed = Fixed(
+            self._key_rotation(length, dtype, x.device),
+            self._rotation_in_tiles(plan, length, dtype, x.device),
+            None if attention_mask is None else attention_mask != 0,
+            self._averages_dropout(batch, length, dtype, x.device),
+            self.normalize_k,
+        )
+        working = self._working_dtype(x)
+        small = self._small(layer, dropped=fixed.dropout is not None)
+        heads = tiled.attend(plan, x.to(working), fixed, self._entry_weights(layer, working), small, dtype)
+        merged = heads.flatten(2).flatten(0, 1).T.unflatten(0, (batch, length))
+        y: torch.Tensor = self.out_proj(merged.to(working))
+        return y
+
+    def _plan(self, batch: int, length: int, tile: int) -> Plan:
         chunk = self.write_chunk_size if 0 < self.write_chunk_size < length else ENDLESS
-        plan = Plan(
+        return Plan(
             batch,
             self.num_heads,
             self.num_slots,
@@ -189,48 +206,29 @@ class _AddressedState(nn.Module):
             self.slotspace_signed_weights,
             self._masks_before_features,
         )
-        layer = self._layer(given.dtype)
-        logits = self._tiled_write_logits(layer, given[1], valid)
-        by_key = torch.bmm(layer.slot_keys * self.head_dim**-0.5, given[0].flatten(2)).view_as(logits)
-        sources = tiled.Sources(logits, logits.cummax(dim=-1).values, by_key, given[0], given[2])
-        fixed = tiled.Fixed(self._rotation_in_tiles(plan, length, given), valid, self._averages_dropout(given))
-        heads = tiled.attend(plan, sources, fixed, self._small(layer, dropped=fixed.dropout is not None))
-        merged = heads.flatten(2).flatten(0, 1).T.unflatten(0, (batch, length))
-        y: torch.Tensor = self.out_proj(merged.to(self._working_dtype(x)))
-        return y
 
-    def _project_time_last(self, x: torch.Tensor) -> torch.Tensor:
-        """Queries, keys and values [3, H, d, b, T] in at least float32; the keys' channels even ones first, so that rotary pairs are halves."""
-        keys = self.Wk_write.weight
-        if self.rope is not None:
-            keys = keys.unflatten(0, (self.num_heads, -1))[:, _halves(self.head_dim, x.device)].flatten(0, 1)
-        projected = torch.mm(torch.cat([self.Wq_read.weight, keys, self.Wv_write.weight]), x.flatten(0, 1).T)
-        wide = projected.to(torch.promote_types(projected.dtype, torch.float32))
-        return wide.view(3, self.num_heads, self.head_dim, x.shape[0], x.shape[1])
-
-    def _tiled_write_logits(self, layer: Layer, keys: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        """w [H, K, b, T] of keys [H, d, b, T]; masked tokens -inf."""
-        length = keys.shape[-1]
-        if self.normalize_k:
-            keys = keys / keys.norm(dim=1, keepdim=True).clamp(min=1e-8)
-        slot_keys = layer.slot_keys * (self.head_dim**-0.5 / self.write_temperature)
+    def _entry_weights(self, layer: Layer, working: torch.dtype) -> Weights:
+        """Projections in the working dtype, slot keys and recency in that of the sums; rotary channels even ones first."""
+        keys, write_keys = self.Wk_write.weight, layer.slot_keys * (self.head_dim**-0.5 / self.write_temperature)
         if self.rope is not None:
             order = _halves(self.head_dim, keys.device)
-            cos, sin = (table.T[order].unflatten(0, (2, -1)).unsqueeze(2) for table in self.rope.table(length, keys.device, keys.dtype))
-            even, odd = keys.chunk(2, dim=1)
-            keys = torch.cat([even * cos[0] - odd * sin[0], odd * cos[1] + even * sin[1]], dim=1)
-            slot_keys = slot_keys[..., order]
-        logits = torch.bmm(slot_keys, keys.flatten(2)).unflatten(-1, keys.shape[2:])
-        if layer.strength is not None:
-            time = torch.arange(length, device=keys.device, dtype=keys.dtype)
-            logits = logits + ((layer.strength * layer.slopes).unsqueeze(1) * time)[:, None, None]
-        return logits if valid is None else logits.masked_fill(~valid, -torch.inf)
+            keys, write_keys = keys.unflatten(0, (self.num_heads, -1))[:, order].flatten(0, 1), write_keys[..., order]
+        projections = torch.cat([self.Wq_read.weight, keys, self.Wv_write.weight]).to(working)
+        recency = None if layer.strength is None else layer.strength * layer.slopes
+        return Weights(projections, write_keys, layer.slot_keys * self.head_dim**-0.5, recency)
 
-    def _rotation_in_tiles(self, plan: Plan, length: int, like: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
+    def _key_rotation(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...] | None:
+        """cos and sin of even channels, then of odd ones, each [d/2, 1, T]."""
+        if self.rope is None:
+            return None
+        cos, sin = (table.T.unsqueeze(1) for table in self.rope.table(length, device, dtype))
+        return tuple(table.contiguous() for table in (cos[0::2], sin[0::2], cos[1::2], sin[1::2]))
+
+    def _rotation_in_tiles(self, plan: Plan, length: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...] | None:
         """cos and sin of even channels, then of odd ones, each [tiles, 1, M/2, L]."""
         if self.rope_slotspace is None:
             return None
-        tables = self.rope_slotspace.table(-(-length // plan.tile) * plan.tile, like.device, like.dtype)
+        tables = self.rope_slotspace.table(-(-length // plan.tile) * plan.tile, device, dtype)
         cos, sin = (table.unflatten(0, (-1, plan.tile)).transpose(1, 2).unsqueeze(1) for table in tables)
         return tuple(table.contiguous() for table in (cos[:, :, 0::2], sin[:, :, 0::2], cos[:, :, 1::2], sin[:, :, 1::2]))
 
@@ -245,12 +243,12 @@ class _AddressedState(nn.Module):
             return Parameters(content, features, maps.values, maps.out, maps.gate)
         return Parameters(content, features, None, maps.out @ maps.values, maps.gate)
 
-    def _averages_dropout(self, given: torch.Tensor) -> torch.Tensor | None:
+    def _averages_dropout(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
         """Factors of dropout on slotspace averages, [H, M, b, T]: drawn once, because a backward pass may compute a segment again."""
         if not self.training or self.slotspace_dropout_rate <= 0 or self.slot_in is None:
             return None
-        shape = (self.num_heads, self.slotspace_dim, *given.shape[-2:])
-        return F.dropout(given.new_ones(shape), self.slotspace_dropout_rate)
+        ones = torch.ones(self.num_heads, self.slotspace_dim, batch, length, dtype=dtype, device=device)
+        return F.dropout(ones, self.slotspace_dropout_rate)
 
     def _project(self, x: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None) -> Projected:
         """Queries, keys and values by head, in at least float32: sums of exponentials lose everything in half precision."""

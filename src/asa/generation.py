@@ -178,13 +178,15 @@ def _decode(model: ASMLanguageModel, rows: list[_Row], how: _Settings) -> None:
         logits = model.lm_head(torch.cat(parts)).float()
         for row, token in zip(growing + cropped, _choose(logits, growing + cropped, how, step), strict=True):
             row.add(token)
+        if step + 1 == how.max_new_tokens:
+            return
         full = [row for row in growing if not row.is_done and len(row.ids) > model.max_seq_len]
         if how.on_overflow == "stop":
             for row in full:
                 row.finish("full")
         keep = [n for n, row in enumerate(growing) if not row.is_done and row not in full]
         cropped = [row for row in cropped + full if not row.is_done]
-        if step + 1 == how.max_new_tokens or not (keep or cropped):
+        if not (keep or cropped):
             return
         if state is not None and len(keep) < len(growing):
             growing, state = (

@@ -59,6 +59,7 @@ class Inputs(NamedTuple):
     rotation: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None  # cos even, sin even, cos odd, sin odd: [n, 1, M/2, L]
     kept: torch.Tensor | None  # [G n, 1, L], 1 = valid token
     dropout: torch.Tensor | None  # [G n, M, L]
+    masked: bool  # whether a slot may be unwritten at some token: its maximum is then -inf
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ def chunk_tiles(plan: Plan, tiles: int) -> list[tuple[int, int]]:
 def forward(plan: Plan, given: Inputs, state: Carried, small: Parameters) -> tuple[torch.Tensor, Carried, Kept]:
     """Head outputs [G n, d, L], the sums after the segment, and what `backward` needs."""
     K, L = plan.slots, plan.tile
-    bound = finite(given.running)
+    bound = finite(given.running) if given.masked else given.running
     weights = torch.sub(given.logits, bound).exp_()
     shrink, folds = _shrink(plan, given, bound)
     states, after, written, inverse = _write(plan, given, weights, shrink, folds, state)

@@ -36,6 +36,12 @@ class Plan:
         """Rows of a state: heads times batch."""
         return self.heads * self.batch
 
+    @cached_property
+    def numbers_per_row(self) -> int:
+        """About how many numbers the way back keeps for each token of each head."""
+        mixed = 3 * (self.tile + 2 * self.slots) + self.tile + 3 * self.wide
+        return mixed + 12 * self.slots + 6 * self.width
+
     def segments(self, length: int) -> list[tuple[int, int]]:
         """First column and end of each segment."""
         return [(a, min(a + self.segment, length)) for a in range(0, length, self.segment)]

@@ -66,7 +66,7 @@ def train(
     files: Mapping[str, str] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
-    """Train a model [b, T] ids -> [b, T, vocab] logits in place, and leave the run in the new folder `outdir`.
+    """Train a model [b, T] ids -> [b, T, vocab] logits in place (it ends in eval mode), and leave the run in the new folder `outdir`.
 
     train_tokens  ids [N] int64, read in windows (`TokenWindows`), or a `Source` of batches
     val_tokens    ids [N] int64 that are not trained on; None: no validation, no best.pt
@@ -139,6 +139,7 @@ class _Run:
             if progress is not None:
                 progress(counters.step, total, record)
         self.folder.write_table()
+        self.parts.model.eval()
         return self._result()
 
     def _step(self) -> float:
