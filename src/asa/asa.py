@@ -215,7 +215,7 @@ class _AddressedState(nn.Module):
             keys, write_keys = keys.unflatten(0, (self.num_heads, -1))[:, order].flatten(0, 1), write_keys[..., order]
         projections = torch.cat([self.Wq_read.weight, keys, self.Wv_write.weight]).to(working)
         recency = None if layer.strength is None else layer.strength * layer.slopes
-        return Weights(projections, write_keys, layer.slot_keys * self.head_dim**-0.5, recency)
+        return Weights(projections, write_keys, recency)
 
     def _key_rotation(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...] | None:
         """cos and sin of even channels, then of odd ones, each [d/2, 1, T]."""
@@ -233,15 +233,16 @@ class _AddressedState(nn.Module):
         return tuple(table.contiguous() for table in (cos[:, :, 0::2], sin[:, :, 0::2], cos[:, :, 1::2], sin[:, :, 1::2]))
 
     def _small(self, layer: Layer, *, dropped: bool) -> Parameters:
+        read_keys = layer.slot_keys * self.head_dim**-0.5
         content = None if layer.gamma is None else layer.gamma * self.head_dim**-0.5
         maps = layer.slotspace
         if maps is None:
-            return Parameters(content, None, None, None, None)
+            return Parameters(read_keys, content, None, None, None, None)
         order = _halves(self.slotspace_dim, layer.slot_keys.device) if self.rope_slotspace is not None else slice(None)
         features = torch.cat([maps.keys[order], maps.queries[order]])
         if dropped:
-            return Parameters(content, features, maps.values, maps.out, maps.gate)
-        return Parameters(content, features, None, maps.out @ maps.values, maps.gate)
+            return Parameters(read_keys, content, features, maps.values, maps.out, maps.gate)
+        return Parameters(read_keys, content, features, None, maps.out @ maps.values, maps.gate)
 
     def _averages_dropout(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
         """Factors of dropout on slotspace averages, [H, M, b, T]: drawn once, because a backward pass may compute a segment again."""

@@ -10,17 +10,16 @@ from typing import NamedTuple
 
 import torch
 
-from asa.segment import Gradients, Inputs
+from asa.segment import Given, Gradients, Inputs
 from asa.tiling import Plan, from_tiles, to_tiles
 
 
 class Weights(NamedTuple):
     """Tensors of a layer that stand before the tiles. `projections` [3C, C]: queries, keys, values; with rotation the keys' rows have in each
-    head the even channels first. `write_keys` and `read_keys` [H, K, d] hold scale and temperature; `recency` [H], strength times slope."""
+    head the even channels first. `write_keys` [H, K, d] hold scale and temperature; `recency` [H], strength times slope."""
 
     projections: torch.Tensor
     write_keys: torch.Tensor
-    read_keys: torch.Tensor
     recency: torch.Tensor | None
 
 
@@ -38,14 +37,12 @@ class Fixed:
 
 @dataclass(slots=True)
 class Entered:
-    """What the way back needs: rows [b S, C], projections [3, H, d, b, S], the keys that met slot keys, and write logits with the maximum
-    before the segment in front [H, K, b, S + 1]."""
+    """What the way back needs: the keys that met slot keys [H, d, b, S], write logits with the maximum before the segment in front
+    [H, K, b, S + 1], and where keys are normalised, the raw ones and their norms."""
 
-    rows: torch.Tensor
-    projected: torch.Tensor
     keys: torch.Tensor
     logits: torch.Tensor
-    norms: torch.Tensor | None
+    normalised: tuple[torch.Tensor, torch.Tensor] | None
 
 
 class Tops(NamedTuple):
@@ -61,10 +58,10 @@ def enter(plan: Plan, fixed: Fixed, weights: Weights, x: torch.Tensor, tops: Top
     rows = x[:, a:b].flatten(0, 1)
     projected = torch.mm(weights.projections, rows.T).to(tops.running.dtype).view(3, plan.heads, plan.width, plan.batch, b - a)
     queries, keys, values = projected
-    norms = None
+    normalised = None
     if fixed.normalize_k:
-        norms = keys.norm(dim=1, keepdim=True)
-        keys = keys / norms.clamp(min=1e-8)
+        normalised = keys.clone(), keys.norm(dim=1, keepdim=True)
+        keys = keys / normalised[1].clamp(min=1e-8)
     if fixed.key_rotation is not None:
         keys = rotate(keys, tuple(table[..., a:b] for table in fixed.key_rotation))
     logits = keys.new_empty(plan.heads, plan.slots, plan.batch, b - a + 1)
@@ -77,26 +74,25 @@ def enter(plan: Plan, fixed: Fixed, weights: Weights, x: torch.Tensor, tops: Top
     if fixed.valid is not None:
         logits[..., 1:].masked_fill_(~fixed.valid[:, a:b], -torch.inf)
     running = logits.cummax(dim=-1).values
-    by_key = torch.bmm(weights.read_keys, queries.flatten(2)).view_as(met)
     columns, after = _chunk_tops(plan, running, tops, a, b)
     tiles = [
         to_tiles(plan, logits[..., 1:], -torch.inf),
         to_tiles(plan, running[..., 1:]),
-        to_tiles(plan, by_key),
         to_tiles(plan, queries),
         to_tiles(plan, values),
     ]
     first, end = a // plan.tile, -(-b // plan.tile)
-    inputs = Inputs(
-        *tiles,
-        [top.transpose(1, 2).reshape(plan.groups, plan.slots) for top in columns],
+    besides = Given(
         a % plan.chunk == 0,
         None if fixed.slotspace_rotation is None else tuple(table[first:end] for table in fixed.slotspace_rotation),  # type: ignore[arg-type]
         _kept(plan, fixed.valid, met, a, b),
         None if fixed.dropout is None else to_tiles(plan, fixed.dropout[..., a:b]),
         fixed.valid is not None,
     )
-    return inputs, after, Entered(rows, projected, keys, logits, norms)
+    tops_by_group = [top.transpose(1, 2).reshape(plan.groups, plan.slots) for top in columns]
+    # Without rotation or norm the keys are a view that would hold all three projections in memory.
+    met_keys = keys if keys._base is None else keys.clone()
+    return Inputs(*tiles, tops_by_group, besides), after, Entered(met_keys, logits, normalised)
 
 
 class Left(NamedTuple):
@@ -107,21 +103,15 @@ class Left(NamedTuple):
     tops: Tops
 
 
-def leave(plan: Plan, fixed: Fixed, weights: Weights, entered: Entered, found: Gradients, d_tops: Tops, a: int, b: int) -> Left:
+def leave(
+    plan: Plan, fixed: Fixed, weights: Weights, x: torch.Tensor, entered: Entered, found: Gradients, d_tops: Tops, a: int, b: int
+) -> Left:
     """Back from the gradients of a segment's inputs in tiles, and of the maxima after it."""
     shape = (plan.heads, plan.slots, plan.batch, b - a)
-    d_projected = torch.empty_like(entered.projected)
+    d_projected = entered.keys.new_empty(3, *entered.keys.shape)
     d_queries, d_keys, d_values = d_projected
+    from_tiles(plan, found.queries, d_queries)
     from_tiles(plan, found.values, d_values)
-    d_by_key = found.by_key.new_empty(shape)
-    from_tiles(plan, found.by_key, d_by_key)
-    flat = d_by_key.flatten(2)
-    torch.bmm(weights.read_keys.transpose(1, 2), flat, out=d_queries.view(plan.heads, plan.width, -1))
-    d_read_keys = torch.bmm(flat, entered.projected[0].flatten(2).transpose(1, 2))
-    if found.queries is not None:
-        by_content = torch.empty_like(d_queries)
-        from_tiles(plan, found.queries, by_content)
-        d_queries += by_content
     d_running = found.running.new_empty(*shape[:-1], b - a + 1)
     from_tiles(plan, found.running, d_running[..., 1:])
     earlier = _chunk_tops_backward(plan, found.tops, d_tops, d_running, a, b)
@@ -135,13 +125,14 @@ def leave(plan: Plan, fixed: Fixed, weights: Weights, entered: Entered, found: G
     d_turned = torch.bmm(weights.write_keys.transpose(1, 2), flat).view_as(d_keys)
     if fixed.key_rotation is not None:
         d_turned = rotate_back(d_turned, tuple(table[..., a:b] for table in fixed.key_rotation))
-    if entered.norms is not None:
-        d_turned = _through_norm(entered.projected[1], entered.norms, d_turned)
+    if entered.normalised is not None:
+        d_turned = _through_norm(*entered.normalised, d_turned)
     d_keys.copy_(d_turned)
-    flat_projected = d_projected.view(-1, entered.rows.shape[0]).to(weights.projections.dtype)
+    rows = x[:, a:b].flatten(0, 1)
+    flat_projected = d_projected.view(-1, rows.shape[0]).to(weights.projections.dtype)
     d_rows = torch.mm(flat_projected.T, weights.projections)
-    d_projections = torch.mm(flat_projected, entered.rows)
-    return Left(d_rows, Weights(d_projections, d_write_keys, d_read_keys, d_recency), earlier._replace(running=earlier.running + d_logits[..., 0]))
+    d_projections = torch.mm(flat_projected, rows)
+    return Left(d_rows, Weights(d_projections, d_write_keys, d_recency), earlier._replace(running=earlier.running + d_logits[..., 0]))
 
 
 def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -6,7 +6,6 @@ from typing import Any
 
 from transformers.configuration_utils import PretrainedConfig
 
-from asa import registration
 from asa.config import ASMTrainConfig
 
 MODEL_FIELDS = (
@@ -53,7 +52,9 @@ class ASMConfig(PretrainedConfig):
         self.variant, self.use_cache = variant, use_cache
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
         super().__init__(**fields)
-        registration.register_model()
+        from asa.registration import register_model  # there, this module is imported to be registered
+
+        register_model()
 
     @classmethod
     def from_train_config(cls, cfg: ASMTrainConfig, **more: Any) -> ASMConfig:

@@ -23,10 +23,11 @@ from asa.tiling import Plan
 
 
 class Parameters(NamedTuple):
-    """Small tensors of a layer. `content` scalar: gamma over sqrt(d) (None without content read). With slotspace: `maps` [2M, K] to key
+    """Small tensors of a layer. `read_keys` [H, K, d] with scale. `content` scalar: gamma over sqrt(d) (None without content read). With slotspace: `maps` [2M, K] to key
     and query features (keys first; in each the even rotary channels first), `averages` [M, K] (None unless dropout stands between it and
     `out`), `out` [K, M], or [K, K] with `averages` multiplied in, and `gate` scalar."""
 
+    read_keys: torch.Tensor
     content: torch.Tensor | None
     maps: torch.Tensor | None
     averages: torch.Tensor | None
@@ -46,15 +47,20 @@ class Carried(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """A segment's columns a .. b-1 of [H, rows, b, T] tensors, in tiles [G n, rows, L]; `tops` is Mp of each chunk in it, [G, K], the
-    first entry standing before: [Mp of the carried sums, Mp of chunk 0, Mp of chunk 1, …]."""
+    """A segment in tiles: w, Mx [G n, K, L], queries and values [G n, d, L]; `tops` is Mp of each chunk in it, [G, K], the first entry
+    standing before: [Mp of the carried sums, Mp of chunk 0, Mp of chunk 1, …]."""
 
     logits: torch.Tensor
     running: torch.Tensor
-    by_key: torch.Tensor
     queries: torch.Tensor
     values: torch.Tensor
     tops: list[torch.Tensor]
+    fixed: Given
+
+
+class Given(NamedTuple):
+    """What a segment has besides, without gradient."""
+
     begins_chunk: bool
     rotation: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None  # cos even, sin even, cos odd, sin odd: [n, 1, M/2, L]
     kept: torch.Tensor | None  # [G n, 1, L], 1 = valid token
@@ -66,6 +72,7 @@ class Inputs(NamedTuple):
 class Kept:
     """What the way back needs of the way forth."""
 
+    queries: torch.Tensor
     weights: torch.Tensor
     shrink: torch.Tensor
     inverse: torch.Tensor
@@ -110,31 +117,32 @@ def chunk_tiles(plan: Plan, tiles: int) -> list[tuple[int, int]]:
 def forward(plan: Plan, given: Inputs, state: Carried, small: Parameters) -> tuple[torch.Tensor, Carried, Kept]:
     """Head outputs [G n, d, L], the sums after the segment, and what `backward` needs."""
     K, L = plan.slots, plan.tile
-    bound = finite(given.running) if given.masked else given.running
+    bound = finite(given.running) if given.fixed.masked else given.running
     weights = torch.sub(given.logits, bound).exp_()
     shrink, folds = _shrink(plan, given, bound)
     states, after, written, inverse = _write(plan, given, weights, shrink, folds, state)
     causal = weights.new_ones(L, L).triu_()
     products = content = None
-    reads = given.by_key
+    by_key = torch.matmul(small.read_keys.unsqueeze(1), given.queries.view(plan.heads, -1, plan.width, L)).view_as(weights)
+    reads = by_key
     if small.content is not None:
         products = torch.bmm(states.transpose(1, 2), given.queries)  # [G n, L + 2K, L]
         products[:, :L].mul_(causal)
         content = torch.bmm(weights, products[:, :L]).add_(products[:, L : L + K]).addcmul_(shrink, products[:, L + K :]).mul_(inverse)
-        reads = torch.addcmul(given.by_key, content, small.content)
+        reads = by_key.addcmul_(content, small.content)
     if plan.read_temperature != 1:
         reads = reads / plan.read_temperature
     reads = torch.softmax(reads, dim=1)
     slotspace, sums, total = None, state.slotspace, reads
     if small.maps is not None:
-        slotspace, sums = _refine(plan, given, reads, state.slotspace, small, causal)
+        slotspace, sums = _refine(plan, given.fixed, reads, state.slotspace, small, causal)
         total = torch.addcmul(reads, slotspace.refined, small.gate)
     mixed = weights.new_empty(weights.shape[0], L + 2 * K, L)
     scaled = torch.mul(total, inverse, out=mixed[:, L : L + K])
     torch.mul(scaled, shrink, out=mixed[:, L + K :])
     torch.mul(torch.bmm(weights.transpose(1, 2), scaled), causal, out=mixed[:, :L])
     output = torch.bmm(states, mixed)
-    kept = Kept(weights, shrink, inverse, states, written, products, content, reads, mixed, slotspace)
+    kept = Kept(given.queries, weights, shrink, inverse, states, written, products, content, reads, mixed, slotspace)
     return output, after._replace(slotspace=sums), kept
 
 
@@ -166,7 +174,7 @@ def _write(
     for index, (first, end) in enumerate(chunk_tiles(plan, tiles)):
         carried.append(num)
         carried_den.append(den)
-        if index > 0 or given.begins_chunk:
+        if index > 0 or given.fixed.begins_chunk:
             num, den = torch.addcmul(in_num, num, folds[index].unsqueeze(1)), torch.addcmul(in_den, den, folds[index])
             in_num, in_den = torch.zeros_like(in_num), torch.zeros_like(in_den)
         before[:, first:end, :, L + K :] = num.unsqueeze(1)
@@ -182,7 +190,7 @@ def _write(
 
 
 def _refine(
-    plan: Plan, given: Inputs, reads: torch.Tensor, sums: torch.Tensor, small: Parameters, causal: torch.Tensor
+    plan: Plan, given: Given, reads: torch.Tensor, sums: torch.Tensor, small: Parameters, causal: torch.Tensor
 ) -> tuple[KeptSlotspace, torch.Tensor]:
     """The refined weights, and the slotspace sums after the segment. See `asa.slotspace` for the mathematics."""
     assert small.maps is not None and small.out is not None
@@ -247,15 +255,14 @@ class Gradients(NamedTuple):
 
     logits: torch.Tensor
     running: torch.Tensor
-    by_key: torch.Tensor
-    queries: torch.Tensor | None
+    queries: torch.Tensor
     values: torch.Tensor
     tops: list[torch.Tensor]
     state: Carried
     small: Parameters
 
 
-def backward(plan: Plan, given: Inputs, kept: Kept, small: Parameters, d_output: torch.Tensor, d_after: Carried) -> Gradients:
+def backward(plan: Plan, given: Given, kept: Kept, small: Parameters, d_output: torch.Tensor, d_after: Carried) -> Gradients:
     """Gradients of a segment from those of its outputs [G n, d, L] and of the sums after it."""
     K, L = plan.slots, plan.tile
     causal = kept.weights.new_ones(L, L).triu_()
@@ -273,7 +280,10 @@ def backward(plan: Plan, given: Inputs, kept: Kept, small: Parameters, d_output:
     d_logits.addcmul_(kept.reads, d_logits.sum(1, keepdim=True), value=-1)
     if plan.read_temperature != 1:
         d_logits /= plan.read_temperature
-    d_queries = None
+    by_head = d_logits.view(plan.heads, -1, K, L)
+    d_queries = torch.matmul(small.read_keys.transpose(1, 2).unsqueeze(1), by_head).view_as(kept.queries)
+    d_read_keys = torch.matmul(by_head, kept.queries.view(plan.heads, -1, plan.width, L).transpose(2, 3)).sum(1)
+    d_small = d_small._replace(read_keys=d_read_keys)
     if small.content is not None and kept.content is not None and kept.products is not None:
         d_small = d_small._replace(content=(d_logits * kept.content).sum())
         d_content = d_logits * small.content
@@ -285,12 +295,12 @@ def backward(plan: Plan, given: Inputs, kept: Kept, small: Parameters, d_output:
         torch.mul(d_content, kept.shrink, out=d_products[:, L + K :])
         d_shrink.addcmul_(d_content, kept.products[:, L + K :])
         d_weights.baddbmm_(d_content, kept.products[:, :L].transpose(1, 2))
-        d_states.baddbmm_(given.queries, d_products.transpose(1, 2))
-        d_queries = torch.bmm(kept.values_and_states, d_products)
+        d_states.baddbmm_(kept.queries, d_products.transpose(1, 2))
+        d_queries.baddbmm_(kept.values_and_states, d_products)
     d_den.mul_(kept.inverse).neg_()
     d_values, state, d_folds = _write_backward(plan, given, kept, d_states, d_den, d_weights, d_shrink, d_after)
     d_w, d_running, d_tops = _through_exponentials(plan, kept, d_weights, d_shrink, d_folds)
-    return Gradients(d_w, d_running, d_logits, d_queries, d_values, d_tops, state._replace(slotspace=d_sums), d_small)
+    return Gradients(d_w, d_running, d_queries, d_values, d_tops, state._replace(slotspace=d_sums), d_small)
 
 
 def _through_exponentials(
@@ -312,7 +322,7 @@ def _through_exponentials(
 
 def _write_backward(
     plan: Plan,
-    given: Inputs,
+    given: Given,
     kept: Kept,
     d_states: torch.Tensor,
     d_den: torch.Tensor,
@@ -346,7 +356,7 @@ def _write_backward(
     d_shrink.addcmul_(d_den, written.den_per_tile)
     d_sums_num = d_sums_num.view(G * tiles, plan.width, K)
     d_values = torch.baddbmm(d_states[..., :L], d_sums_num, kept.weights)
-    d_weights.baddbmm_(d_sums_num.transpose(1, 2), given.values)
+    d_weights.baddbmm_(d_sums_num.transpose(1, 2), kept.values_and_states[..., :L])
     # D and the tile's sum are both running sums of A: the gradient of A at s gathers those at s and after.
     d_den[..., -1] += d_sums_den.view(G * tiles, K)
     d_weights.add_(d_den.sum(-1, keepdim=True) - d_den.cumsum(-1)).add_(d_den)
@@ -354,12 +364,12 @@ def _write_backward(
 
 
 def _refine_backward(
-    plan: Plan, given: Inputs, kept: Kept, small: Parameters, d_total: torch.Tensor, d_sums: torch.Tensor, causal: torch.Tensor
+    plan: Plan, given: Given, kept: Kept, small: Parameters, d_total: torch.Tensor, d_sums: torch.Tensor, causal: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, Parameters]:
-    """Gradients of the read weights, of the slotspace sums before the segment, and of the small tensors."""
+    """Gradients of the read weights, of the slotspace sums before the segment, and of the small tensors of slotspace."""
     found = kept.slotspace
     if found is None or small.maps is None or small.out is None or small.gate is None:
-        return d_total, d_sums, Parameters(None, None, None, None, None)
+        return d_total, d_sums, Parameters(small.read_keys, None, None, None, None, None)
     K, L = plan.slots, plan.tile
     d_gate = (d_total * found.refined).sum()
     d_refined = d_total * small.gate
@@ -392,11 +402,11 @@ def _refine_backward(
         d_rows = (d_rows + d_source) * given.kept if masks_before else (d_rows * given.kept).add_(d_source)
     else:
         d_rows = d_source.add_(d_rows)
-    return d_rows.add_(d_total), d_sums, Parameters(None, d_maps, d_averages, d_out, d_gate)
+    return d_rows.add_(d_total), d_sums, Parameters(small.read_keys, None, d_maps, d_averages, d_out, d_gate)
 
 
 def _out_backward(
-    given: Inputs, found: KeptSlotspace, small: Parameters, d_before: torch.Tensor
+    given: Given, found: KeptSlotspace, small: Parameters, d_before: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Back through the maps behind the average: its gradient, and those of `out` and `averages`."""
     assert small.out is not None

@@ -12,7 +12,7 @@ import torch
 
 from asa import segment
 from asa.entry import Entered, Fixed, Tops, Weights, enter, leave
-from asa.segment import Carried, Inputs, Kept, Parameters
+from asa.segment import Carried, Given, Kept, Parameters
 from asa.tiling import Plan, from_tiles, to_tiles
 
 KEPT_NUMBERS = 2**26  # 268 MB in float32
@@ -58,7 +58,7 @@ def walk(plan: Plan, x: torch.Tensor, fixed: Fixed, weights: Weights, small: Par
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, fixed: Fixed, dtype: torch.dtype, x: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
-        weights, small = Weights(*tensors[:4]), Parameters(*tensors[4:])
+        weights, small = Weights(*tensors[:3]), Parameters(*tensors[3:])
         state, starts, kept = empty(plan, dtype, x.device), [], []
         output = state.sums.num.new_empty(plan.heads, plan.width, plan.batch, x.shape[1])
         keeps = x.shape[1] * plan.groups * plan.numbers_per_row <= KEPT_NUMBERS
@@ -77,7 +77,7 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, d_output: torch.Tensor) -> Any:
         plan, fixed, starts, kept = ctx.walk
         x, *tensors = ctx.saved_tensors
-        weights, small = Weights(*tensors[:4]), Parameters(*tensors[4:])
+        weights, small = Weights(*tensors[:3]), Parameters(*tensors[3:])
         d_x = torch.empty_like(x)
         totals = [None if tensor is None else torch.zeros_like(tensor) for tensor in tensors]
         nothing = empty(plan, d_output.dtype, x.device)
@@ -85,9 +85,9 @@ class _Tiled(torch.autograd.Function):
         for index, (a, b) in reversed(list(enumerate(plan.segments(x.shape[1])))):
             intermediate = kept[index] or _segment(plan, fixed, weights, small, x, starts[index], a, b)[2]
             kept[index] = None  # its memory serves the segments before
-            inputs, entered, inside = intermediate
-            found = segment.backward(plan, inputs, inside, small, to_tiles(plan, d_output[..., a:b]), d_sums)
-            left = leave(plan, fixed, weights, entered, found, d_tops, a, b)
+            besides, entered, inside = intermediate
+            found = segment.backward(plan, besides, inside, small, to_tiles(plan, d_output[..., a:b]), d_sums)
+            left = leave(plan, fixed, weights, x, entered, found, d_tops, a, b)
             d_x[:, a:b] = left.rows.view(plan.batch, b - a, -1)
             for total, gradient in zip(totals, (*left.weights, *found.small), strict=True):
                 if total is not None and gradient is not None:
@@ -98,7 +98,7 @@ class _Tiled(torch.autograd.Function):
 
 def _segment(
     plan: Plan, fixed: Fixed, weights: Weights, small: Parameters, x: torch.Tensor, state: State, a: int, b: int
-) -> tuple[torch.Tensor, State, tuple[Inputs, Entered, Kept]]:
+) -> tuple[torch.Tensor, State, tuple[Given, Entered, Kept]]:
     inputs, tops, entered = enter(plan, fixed, weights, x, state.tops, a, b)
     found, sums, inside = segment.forward(plan, inputs, state.sums, small)
-    return found, State(tops, sums), (inputs, entered, inside)
+    return found, State(tops, sums), (inputs.fixed, entered, inside)

@@ -40,7 +40,7 @@ class Plan:
     def numbers_per_row(self) -> int:
         """About how many numbers the way back keeps for each token of each head."""
         mixed = 3 * (self.tile + 2 * self.slots) + self.tile + 3 * self.wide
-        return mixed + 12 * self.slots + 6 * self.width
+        return mixed + 8 * self.slots + 2 * self.width
 
     def segments(self, length: int) -> list[tuple[int, int]]:
         """First column and end of each segment."""
