@@ -6,28 +6,27 @@ Shapes: x [b, T, C] in, y [b, T, C] out; C = embed_dim, H = num_heads, d = C / H
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from asa import functional, tiled
+from asa import functional, tiled_layer
 from asa.alibi import alibi_slopes
-from asa.entry import Fixed, Weights
 from asa.functional import Layer, Projected, Recorded
 from asa.info import INTERVENTION_LOGS, InfoSettings, averaged, joined, light_stats
 from asa.refine import GEOMETRY, Refine
 from asa.rotary import Rotary
 from asa.routing import Routing, RoutingOverride, SlotMask, check_override_shape
 from asa.scan import WRITE_MODES
-from asa.segment import Parameters
 from asa.slotspace import SlotspaceWeights
 from asa.state import LayerState
-from asa.tiling import ENDLESS, Plan, segment_length, tile_length
 
 Info = dict[str, Any]
 
@@ -35,7 +34,8 @@ Info = dict[str, Any]
 class _AddressedState(nn.Module):
     """Parameters and the two ways to compute them; the public classes differ in what a call accepts and records."""
 
-    _masks_before_features = False
+    masks_before_features = False
+    _alibi_slopes: torch.Tensor
     _delta_norm_gated = False
 
     def __init__(
@@ -73,7 +73,12 @@ class _AddressedState(nn.Module):
         _check_sizes(embed_dim, num_heads, num_slots, slotspace_dim, write_chunk_size, use_slotspace_refine)
         if write_mode not in WRITE_MODES:
             raise ValueError(f"write_mode: wanted one of {', '.join(WRITE_MODES)}, got {write_mode!r}")
-        self.embed_dim, self.num_heads, self.num_slots, self.head_dim = embed_dim, num_heads, num_slots, embed_dim // num_heads
+        self.embed_dim, self.num_heads, self.num_slots, self.head_dim = (
+            embed_dim,
+            num_heads,
+            num_slots,
+            embed_dim // num_heads,
+        )
         if use_rope_keys and self.head_dim % 2:
             raise ValueError(
                 f"rotary write keys pair channels: wanted an even head width, got embed_dim {embed_dim} / num_heads {num_heads} = {self.head_dim}. "
@@ -81,19 +86,31 @@ class _AddressedState(nn.Module):
             )
         self.read_temperature, self.write_temperature = max(read_temperature, 1e-6), max(write_temperature, 1e-6)
         self.state_fp32, self.slot_dropout, self.normalize_k = state_fp32, slot_dropout, normalize_k
-        self.use_rope_keys, self.use_alibi_write, self.learn_alibi_strength = use_rope_keys, use_alibi_write, learn_alibi_strength
+        self.use_rope_keys, self.use_alibi_write, self.learn_alibi_strength = (
+            use_rope_keys,
+            use_alibi_write,
+            learn_alibi_strength,
+        )
         self.alibi_strength, self.min_strength = alibi_strength_init, min_strength
         self.use_content_read, self.content_read_max_gamma = use_content_read, content_read_max_gamma
         self.use_slotspace_refine, self.slotspace_dim = use_slotspace_refine, slotspace_dim
         self.slotspace_dropout_rate, self.slotspace_signed_weights = slotspace_dropout, slotspace_signed_weights
         self.use_rope_slotspace = use_rope_slotspace
-        self.write_chunk_size, self.slotspace_chunk_size, self.write_mode = write_chunk_size, slotspace_chunk_size, write_mode
+        self.write_chunk_size, self.slotspace_chunk_size, self.write_mode = (
+            write_chunk_size,
+            slotspace_chunk_size,
+            write_mode,
+        )
         self.dropout = nn.Dropout(dropout)
         self.routing_override: RoutingOverride | None = None
         self.slot_mask: torch.Tensor | None = None
 
         self.slot_keys = nn.Parameter(torch.randn(num_heads, num_slots, self.head_dim) / math.sqrt(self.head_dim))
-        self._alibi_strength_param = _scalar(_inverse_softplus(alibi_strength_init, min_strength)) if use_alibi_write and learn_alibi_strength else None
+        self._alibi_strength_param = (
+            _scalar(_inverse_softplus(alibi_strength_init, min_strength))
+            if use_alibi_write and learn_alibi_strength
+            else None
+        )
         self._content_read_gamma_raw = _scalar(content_read_init) if use_content_read else None
         self._slotspace_gate_raw = _scalar(slotspace_gate_init) if use_slotspace_refine else None
         self.Wk_write = nn.Linear(embed_dim, embed_dim, bias=False)
@@ -109,7 +126,9 @@ class _AddressedState(nn.Module):
         slopes = torch.tensor(alibi_slopes(num_heads)) if use_alibi_write else torch.zeros(num_heads)
         self.register_buffer("_alibi_slopes", slopes, persistent=False)
         self.rope = Rotary(self.head_dim, rope_base) if use_rope_keys else None
-        self.rope_slotspace = Rotary(slotspace_dim, rope_base_slotspace) if use_slotspace_refine and use_rope_slotspace else None
+        self.rope_slotspace = (
+            Rotary(slotspace_dim, rope_base_slotspace) if use_slotspace_refine and use_rope_slotspace else None
+        )
 
     # Scalars as they act. Softplus of a raw parameter each, in at least float32.
 
@@ -139,7 +158,7 @@ class _AddressedState(nn.Module):
     def init_state(self, batch: int) -> LayerState:
         """The decoding state of `batch` rows that have read nothing."""
         dtype = torch.promote_types(self.slot_keys.dtype, torch.float32)
-        return functional.empty_state(self._layer(dtype), batch, dtype, self.slot_keys.device)
+        return functional.empty_state(self.computing(dtype), batch, dtype, self.slot_keys.device)
 
     def extend(
         self, x: torch.Tensor, state: LayerState, position: torch.Tensor, attention_mask: torch.Tensor | None = None
@@ -147,109 +166,41 @@ class _AddressedState(nn.Module):
         """Outputs [b, n, C] of the next tokens x [b, n, C] of rows that have read `position` [b] tokens, and the new state; `state` stays usable.
 
         `attention_mask` [b, n] may end rows early (right padding): a row's state then stands after its last valid token."""
+        self._check_input(x, attention_mask)
+        routing, mask, how = self._routing(), self._slot_mask(None, "read", "all"), self._refine()
+        plain = routing.is_plain and mask.keep is None and how is None and not torch.is_grad_enabled()
+        if plain and not bool(position.any()) and tiled_layer.fits(self, x.shape[1]):
+            return tiled_layer.prefill(self, x, attention_mask)
         given = self._project(x, position.unsqueeze(1) + torch.arange(x.shape[1], device=x.device), attention_mask)
         lengths = None if given.valid is None else given.valid.sum(1)
-        heads, state = functional.attend(
-            self._layer(given.queries.dtype), given, state, position, self._routing(), self._slot_mask(None, "read", "all"), self._refine(), lengths=lengths
-        )
-        return self._project_out(heads, x), state
+        # What a masked token would leave in slotspace sums must not meet the tokens that follow, so it is silenced after phi in every class.
+        layer = dataclasses.replace(self.computing(given.queries.dtype), masks_before_features=False)
+        with full_precision(x):
+            heads, state = functional.attend(layer, given, state, position, routing, mask, how, lengths=lengths)
+        return self._project_out(heads), state
 
     def _compute(
-        self, x: torch.Tensor, attention_mask: torch.Tensor | None, routing: Routing, mask: SlotMask, record: Recorded | None
+        self,
+        x: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        routing: Routing,
+        mask: SlotMask,
+        record: Recorded | None,
     ) -> torch.Tensor:
         self._check_input(x, attention_mask)
         how = self._refine()
         plain = record is None and routing.is_plain and mask.keep is None and how is None
-        if plain and (tile := tile_length(self.write_chunk_size, x.shape[1])) and self.write_mode == "reference":
-            return self.dropout(self._compute_tiled(x, attention_mask, tile))
+        if plain and tiled_layer.fits(self, x.shape[1]):
+            return self.dropout(tiled_layer.forward(self, x, attention_mask))
         positions = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
         given = self._project(x, positions, attention_mask)
         check_override_shape(routing.override, x.shape[0], self.num_heads, x.shape[1], self.num_slots)
-        layer = self._layer(given.queries.dtype)
-        state = functional.empty_state(layer, x.shape[0], given.queries.dtype, x.device)
         start = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-        heads, _ = functional.attend(layer, given, state, start, routing, mask, how, record)
-        return self.dropout(self._project_out(heads, x))
-
-    def _compute_tiled(self, x: torch.Tensor, attention_mask: torch.Tensor | None, tile: int) -> torch.Tensor:
-        """The plain case in tiles; the same numbers as `functional.attend` gives."""
-        batch, length, _ = x.shape
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        plan = self._plan(batch, length, tile)
-        layer = self._layer(dtype)
-        fixed = Fixed(
-            self._key_rotation(length, dtype, x.device),
-            self._rotation_in_tiles(plan, length, dtype, x.device),
-            None if attention_mask is None else attention_mask != 0,
-            self._averages_dropout(batch, length, dtype, x.device),
-            self.normalize_k,
-        )
-        working = self._working_dtype(x)
-        small = self._small(layer, dropped=fixed.dropout is not None)
-        heads = tiled.attend(plan, x.to(working), fixed, self._entry_weights(layer, working), small, dtype)
-        merged = heads.flatten(2).flatten(0, 1).T.unflatten(0, (batch, length))
-        y: torch.Tensor = self.out_proj(merged.to(working))
-        return y
-
-    def _plan(self, batch: int, length: int, tile: int) -> Plan:
-        chunk = self.write_chunk_size if 0 < self.write_chunk_size < length else ENDLESS
-        return Plan(
-            batch,
-            self.num_heads,
-            self.num_slots,
-            self.head_dim,
-            self.slotspace_dim if self.use_slotspace_refine else 0,
-            tile,
-            chunk,
-            segment_length(tile, chunk, batch * self.num_heads),
-            self.read_temperature,
-            self.slotspace_signed_weights,
-            self._masks_before_features,
-        )
-
-    def _entry_weights(self, layer: Layer, working: torch.dtype) -> Weights:
-        """Projections in the working dtype, slot keys and recency in that of the sums; rotary channels even ones first."""
-        keys, write_keys = self.Wk_write.weight, layer.slot_keys * (self.head_dim**-0.5 / self.write_temperature)
-        if self.rope is not None:
-            order = _halves(self.head_dim, keys.device)
-            keys, write_keys = keys.unflatten(0, (self.num_heads, -1))[:, order].flatten(0, 1), write_keys[..., order]
-        projections = torch.cat([self.Wq_read.weight, keys, self.Wv_write.weight]).to(working)
-        recency = None if layer.strength is None else layer.strength * layer.slopes
-        return Weights(projections, write_keys, recency)
-
-    def _key_rotation(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...] | None:
-        """cos and sin of even channels, then of odd ones, each [d/2, 1, T]."""
-        if self.rope is None:
-            return None
-        cos, sin = (table.T.unsqueeze(1) for table in self.rope.table(length, device, dtype))
-        return tuple(table.contiguous() for table in (cos[0::2], sin[0::2], cos[1::2], sin[1::2]))
-
-    def _rotation_in_tiles(self, plan: Plan, length: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...] | None:
-        """cos and sin of even channels, then of odd ones, each [tiles, 1, M/2, L]."""
-        if self.rope_slotspace is None:
-            return None
-        tables = self.rope_slotspace.table(-(-length // plan.tile) * plan.tile, device, dtype)
-        cos, sin = (table.unflatten(0, (-1, plan.tile)).transpose(1, 2).unsqueeze(1) for table in tables)
-        return tuple(table.contiguous() for table in (cos[:, :, 0::2], sin[:, :, 0::2], cos[:, :, 1::2], sin[:, :, 1::2]))
-
-    def _small(self, layer: Layer, *, dropped: bool) -> Parameters:
-        read_keys = layer.slot_keys * self.head_dim**-0.5
-        content = None if layer.gamma is None else layer.gamma * self.head_dim**-0.5
-        maps = layer.slotspace
-        if maps is None:
-            return Parameters(read_keys, content, None, None, None, None)
-        order = _halves(self.slotspace_dim, layer.slot_keys.device) if self.rope_slotspace is not None else slice(None)
-        features = torch.cat([maps.keys[order], maps.queries[order]])
-        if dropped:
-            return Parameters(read_keys, content, features, maps.values, maps.out, maps.gate)
-        return Parameters(read_keys, content, features, None, maps.out @ maps.values, maps.gate)
-
-    def _averages_dropout(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
-        """Factors of dropout on slotspace averages, [H, M, b, T]: drawn once, because a backward pass may compute a segment again."""
-        if not self.training or self.slotspace_dropout_rate <= 0 or self.slot_in is None:
-            return None
-        ones = torch.ones(self.num_heads, self.slotspace_dim, batch, length, dtype=dtype, device=device)
-        return F.dropout(ones, self.slotspace_dropout_rate)
+        with full_precision(x):
+            layer = self.computing(given.queries.dtype)
+            state = functional.empty_state(layer, x.shape[0], given.queries.dtype, x.device)
+            heads, _ = functional.attend(layer, given, state, start, routing, mask, how, record)
+        return self.dropout(self._project_out(heads))
 
     def _project(self, x: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None) -> Projected:
         """Queries, keys and values by head, in at least float32: sums of exponentials lose everything in half precision."""
@@ -261,14 +212,12 @@ class _AddressedState(nn.Module):
         valid = None if attention_mask is None else attention_mask != 0
         return Projected(heads(self.Wq_read), heads(self.Wk_write), heads(self.Wv_write), positions, valid)
 
-    def _project_out(self, heads: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        merged: torch.Tensor = self.out_proj(heads.transpose(1, 2).flatten(-2).to(self._working_dtype(x)))
+    def _project_out(self, heads: torch.Tensor) -> torch.Tensor:
+        merged: torch.Tensor = self.out_proj(heads.transpose(1, 2).flatten(-2).to(self.out_proj.weight.dtype))
         return merged
 
-    def _working_dtype(self, x: torch.Tensor) -> torch.dtype:
-        return self.out_proj.weight.dtype if not torch.is_autocast_enabled(x.device.type) else x.dtype
-
-    def _layer(self, dtype: torch.dtype) -> Layer:
+    def computing(self, dtype: torch.dtype) -> Layer:
+        """The tensors and constants of this layer in `dtype`, with this call's slot dropout."""
         slotspace = self._slotspace_weights(dtype)
         drop = self._slot_dropout_mask()
         keys = self.slot_keys.to(dtype)
@@ -286,18 +235,24 @@ class _AddressedState(nn.Module):
             signed=self.slotspace_signed_weights,
             chunk=self.write_chunk_size or 2**62,  # 0 means the whole sequence
             exact=self.write_mode == "exact",
-            masks_before_features=self._masks_before_features,
+            masks_before_features=self.masks_before_features,
             dropout=self._slotspace_dropout(),
         )
 
     def _slotspace_weights(self, dtype: torch.dtype) -> SlotspaceWeights | None:
-        if self.slot_in is None or self.slot_q is None or self.slot_k is None or self.slot_v is None or self.slot_out is None:
+        if (
+            self.slot_in is None
+            or self.slot_q is None
+            or self.slot_k is None
+            or self.slot_v is None
+            or self.slot_out is None
+        ):
             return None
         entry, out = self.slot_in.weight.to(dtype), self.slot_out.weight.to(dtype)
-        maps = [linear.weight.to(dtype) @ entry for linear in (self.slot_q, self.slot_k, self.slot_v)]
+        queries, keys, values = (linear.weight.to(dtype) @ entry for linear in (self.slot_q, self.slot_k, self.slot_v))
         gate = self.gate
         assert gate is not None
-        return SlotspaceWeights(*maps, out, gate.to(dtype))
+        return SlotspaceWeights(queries, keys, values, out, gate.to(dtype))
 
     def _slot_dropout_mask(self) -> torch.Tensor | None:
         """Whole slot keys are dropped, the same for every row and position of a call, without rescaling: [H, K], or None."""
@@ -324,7 +279,9 @@ class _AddressedState(nn.Module):
         if x.shape[1] == 0:
             raise ValueError("x holds no token: wanted at least one position, got time 0")
         if attention_mask is not None and attention_mask.shape != x.shape[:2]:
-            raise ValueError(f"attention_mask: wanted {list(x.shape[:2])} (batch, time), got {list(attention_mask.shape)}")
+            raise ValueError(
+                f"attention_mask: wanted {list(x.shape[:2])} (batch, time), got {list(attention_mask.shape)}"
+            )
 
     def _scalars(self) -> Info:
         """Strength where it is learned, the content weight (0 without content read), and the gate where it exists."""
@@ -379,7 +336,11 @@ class AddressedStateAttention(_AddressedState):
         at `slot_mask_where` (read, content_read_only, slotspace_only) and `slot_mask_scope` (all, last_pos_only, last_token).
         Raises ValueError for unknown names and wrong shapes."""
         routing = self._routing(
-            mode=routing_mode, topk=routing_topk, weights_override=read_weights_override, noise=routing_noise, noise_scale=routing_noise_scale
+            mode=routing_mode,
+            topk=routing_topk,
+            weights_override=read_weights_override,
+            noise=routing_noise,
+            noise_scale=routing_noise_scale,
         )
         mask = self._slot_mask(slot_mask, slot_mask_where, slot_mask_scope)
         settings = InfoSettings.of(info_level, info_cfg)
@@ -392,13 +353,15 @@ class AddressedStateAttention(_AddressedState):
         if self.use_slotspace_refine:
             info["use_rope_slotspace"] = torch.tensor(self.use_rope_slotspace)
         if (bias := self._bias(x.shape[1])) is not None:
-            info["alibi_bias_applied"] = settings.kept("alibi_bias_applied", bias) if settings.wants("alibi_bias_applied") else None
+            info["alibi_bias_applied"] = (
+                settings.kept("alibi_bias_applied", bias) if settings.wants("alibi_bias_applied") else None
+            )
         return y, info | self._more_info(record)
 
     def _bias(self, length: int) -> torch.Tensor | None:
         positions = torch.arange(length, device=self.slot_keys.device).unsqueeze(0)
         dtype = torch.promote_types(self.slot_keys.dtype, torch.float32)
-        bias = functional.alibi_bias(self._layer(dtype), positions)
+        bias = functional.alibi_bias(_as(self.strength, dtype), self._alibi_slopes.to(dtype), positions)
         return None if bias is None else bias.detach()
 
     def _more_info(self, record: Recorded) -> Info:
@@ -409,10 +372,15 @@ class AddressedStateAttentionOnline(_AddressedState):
     """The layer without controls. It silences slotspace maps of masked tokens before their feature map, so with padding inside a text
     later positions differ from the default class; otherwise the two agree."""
 
-    _masks_before_features = True
+    masks_before_features = True
 
     def forward(
-        self, x: torch.Tensor, attention_mask: torch.Tensor | None = None, return_info: bool = False, *, return_light_stats: bool = False
+        self,
+        x: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        return_info: bool = False,
+        *,
+        return_light_stats: bool = False,
     ) -> tuple[torch.Tensor, Info | None]:
         """y [b, T, C], and with `return_info` a dict: empty, or scalar statistics with `return_light_stats`."""
         record = Recorded() if return_info and return_light_stats else None
@@ -481,20 +449,25 @@ def _check_sizes(embed_dim: int, heads: int, slots: int, slotspace: int, chunk: 
     if embed_dim % heads:
         raise ValueError(f"embed_dim {embed_dim} does not divide into num_heads {heads} equal parts")
     if refines and (slotspace < 2 or slotspace % 2):
-        raise ValueError(f"slotspace_dim: wanted an even number of at least 2 (its positions pair channels), got {slotspace}")
+        raise ValueError(
+            f"slotspace_dim: wanted an even number of at least 2 (its positions pair channels), got {slotspace}"
+        )
     if chunk < 0:
         raise ValueError(f"write_chunk_size: wanted 0 (the whole sequence) or more, got {chunk}")
 
 
-def _halves(width: int, device: torch.device) -> torch.Tensor:
-    """Even channels, then odd ones: rotary pairs become halves."""
-    return torch.cat([torch.arange(0, width, 2, device=device), torch.arange(1, width, 2, device=device)])
+@contextmanager
+def full_precision(x: torch.Tensor) -> Iterator[None]:
+    """Autocast off: sums of exponentials over a text lose everything in half precision, whatever the projections run in."""
+    with torch.autocast(x.device.type, enabled=False):
+        yield
 
 
 def _inverse_softplus(strength: float, minimum: float) -> float:
     if minimum > strength:
         warnings.warn(
-            f"min_strength {minimum} is above alibi_strength_init {strength}: the strength starts at min_strength, as in published code", stacklevel=4
+            f"min_strength {minimum} is above alibi_strength_init {strength}: the strength starts at min_strength, as in published code",
+            stacklevel=4,
         )
     return math.log(math.expm1(max(strength - minimum, 1e-8)))
 

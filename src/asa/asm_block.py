@@ -32,10 +32,18 @@ class ASMBlock(nn.Module):
             raise ValueError(f"variant: wanted one of {', '.join(VARIANTS)}, got {variant!r}")
         width = int(embed_dim * mlp_ratio)
         if width < 1:
-            raise ValueError(f"mlp_ratio {mlp_ratio} of embed_dim {embed_dim} leaves a feed-forward network of width {width}")
+            raise ValueError(
+                f"mlp_ratio {mlp_ratio} of embed_dim {embed_dim} leaves a feed-forward network of width {width}"
+            )
         self.norm1 = nn.LayerNorm(embed_dim)
         self.asa = VARIANTS[variant](
-            embed_dim, num_heads, num_slots, dropout, slotspace_gate_init=slotspace_gate_init, slotspace_dropout=slotspace_dropout, **layer
+            embed_dim,
+            num_heads,
+            num_slots,
+            dropout,
+            slotspace_gate_init=slotspace_gate_init,
+            slotspace_dropout=slotspace_dropout,
+            **layer,
         )
         self.norm2 = nn.LayerNorm(embed_dim)
         self.mlp = nn.Sequential(
@@ -46,13 +54,17 @@ class ASMBlock(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, x: torch.Tensor, attention_mask: torch.Tensor | None = None, return_info: bool = False, **controls: Any) -> tuple[torch.Tensor, Info | None]:
+    def forward(
+        self, x: torch.Tensor, attention_mask: torch.Tensor | None = None, return_info: bool = False, **controls: Any
+    ) -> tuple[torch.Tensor, Info | None]:
         """(x [b, T, C], record of the attention layer or None). Controls go to the attention layer, which refuses those it does not know."""
         attended, info = self.asa(self.norm1(x), attention_mask, return_info, **controls)
         x = x + attended
         return x + self.mlp(self.norm2(x)), info
 
-    def extend(self, x: torch.Tensor, state: LayerState, position: torch.Tensor, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, LayerState]:
+    def extend(
+        self, x: torch.Tensor, state: LayerState, position: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, LayerState]:
         """The next tokens x [b, n, C] after `state`, and the new state."""
         attended, state = self.asa.extend(self.norm1(x), state, position, attention_mask)
         x = x + attended

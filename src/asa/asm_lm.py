@@ -43,7 +43,12 @@ class ASMLanguageModel(nn.Module):
         for name, value in (("vocab_size", vocab_size), ("num_layers", num_layers), ("max_seq_len", max_seq_len)):
             if value < 1:
                 raise ValueError(f"{name}: wanted at least 1, got {value}")
-        self.max_seq_len, self.vocab_size, self.variant, self.tie_weights = max_seq_len, vocab_size, variant, tie_weights
+        self.max_seq_len, self.vocab_size, self.variant, self.tie_weights = (
+            max_seq_len,
+            vocab_size,
+            variant,
+            tie_weights,
+        )
         self.cfg: ASMTrainConfig | None = None
         self.tok = nn.Embedding(vocab_size, embed_dim)
         self.pos = nn.Embedding(max_seq_len, embed_dim) if use_abs_pos else None
@@ -71,7 +76,11 @@ class ASMLanguageModel(nn.Module):
             self.lm_head.weight = self.tok.weight
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, return_info: bool = False, **controls: Any
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        return_info: bool = False,
+        **controls: Any,
     ) -> torch.Tensor | tuple[torch.Tensor, list[Info | None]]:
         """Logits [b, T, vocab], or (logits, [record of each layer]) with `return_info`. Controls go to every layer.
 
@@ -81,33 +90,47 @@ class ASMLanguageModel(nn.Module):
         logits: torch.Tensor = self.lm_head(hidden)
         return (logits, infos) if return_info else logits
 
-    def hidden(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **controls: Any) -> torch.Tensor:
+    def hidden(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **controls: Any
+    ) -> torch.Tensor:
         """Final normed hidden state [b, T, C]; `lm_head` of it are the logits."""
         return self._run(input_ids, attention_mask, False, controls)[0]
 
     @property
     def layers(self) -> list[_AddressedState]:
         """The attention layers, first to last."""
-        return [block.asa for block in self.blocks]  # type: ignore[union-attr, misc]
+        return [block.asa for block in self.blocks]  # type: ignore[misc]
 
     def init_state(self, batch: int) -> ASMState:
         """The decoding state of `batch` rows that have read nothing."""
         position = torch.zeros(batch, dtype=torch.long, device=self.tok.weight.device)
         return ASMState([layer.init_state(batch) for layer in self.layers], position)
 
-    def prefill(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, ASMState]:
+    def prefill(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ASMState]:
         """Hidden states [b, T, C] of prompts, and the state of each row after its last valid token. Padding must stand on the right.
 
         Raises ValueError for padding anywhere else: it would move the borders of write chunks."""
         if attention_mask is not None and bool((attention_mask[:, 1:] != 0).gt(attention_mask[:, :-1] != 0).any()):
-            raise ValueError("prefill: wanted padding on the right only (a row's first token at column 0), got a valid token after padding")
+            raise ValueError(
+                "prefill: wanted padding on the right only (a row's first token at column 0), got a valid token after padding"
+            )
         return self.extend(input_ids, self.init_state(input_ids.shape[0]), attention_mask)
 
-    def extend(self, input_ids: torch.Tensor, state: ASMState, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, ASMState]:
+    def extend(
+        self, input_ids: torch.Tensor, state: ASMState, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ASMState]:
         """Hidden states [b, n, C] of the next tokens of every row, and the new state; the old one stays usable. Equals the full forward."""
-        added = input_ids.new_full((input_ids.shape[0],), input_ids.shape[1]) if attention_mask is None else (attention_mask != 0).sum(1)
+        added = (
+            input_ids.new_full((input_ids.shape[0],), input_ids.shape[1])
+            if attention_mask is None
+            else (attention_mask != 0).sum(1)
+        )
         self._check_ids(input_ids, int((state.position + added).max()) if input_ids.numel() else 0)
-        positions = (state.position.unsqueeze(1) + torch.arange(input_ids.shape[1], device=input_ids.device)).clamp(max=self.max_seq_len - 1)
+        positions = (state.position.unsqueeze(1) + torch.arange(input_ids.shape[1], device=input_ids.device)).clamp(
+            max=self.max_seq_len - 1
+        )
         x, layers = self._embed(input_ids, positions), []
         for block, before in zip(self.blocks, state.layers, strict=True):
             x, after = block.extend(x, before, state.position, attention_mask)  # type: ignore[operator]
@@ -134,7 +157,9 @@ class ASMLanguageModel(nn.Module):
         if input_ids.ndim != 2 or input_ids.numel() == 0:
             raise ValueError(f"input_ids: wanted [batch, time] with at least one token, got {list(input_ids.shape)}")
         if length > self.max_seq_len:
-            raise ValueError(f"input_ids: {length} tokens are more than max_seq_len {self.max_seq_len}. Crop them, or build the model with a larger one")
+            raise ValueError(
+                f"input_ids: {length} tokens are more than max_seq_len {self.max_seq_len}. Crop them, or build the model with a larger one"
+            )
 
 
 def build_model_from_cfg(cfg: ASMTrainConfig, variant: str = "baseline") -> ASMLanguageModel:

@@ -53,10 +53,14 @@ class Tops(NamedTuple):
     running: torch.Tensor
 
 
-def enter(plan: Plan, fixed: Fixed, weights: Weights, x: torch.Tensor, tops: Tops, a: int, b: int) -> tuple[Inputs, Tops, Entered]:
+def enter(
+    plan: Plan, fixed: Fixed, weights: Weights, x: torch.Tensor, tops: Tops, a: int, b: int
+) -> tuple[Inputs, Tops, Entered]:
     """The segment of columns a .. b-1 of x [b, T, C], ready in tiles."""
     rows = x[:, a:b].flatten(0, 1)
-    projected = torch.mm(weights.projections, rows.T).to(tops.running.dtype).view(3, plan.heads, plan.width, plan.batch, b - a)
+    projected = (
+        torch.mm(weights.projections, rows.T).to(tops.running.dtype).view(3, plan.heads, plan.width, plan.batch, b - a)
+    )
     queries, keys, values = projected
     normalised = None
     if fixed.normalize_k:
@@ -75,12 +79,12 @@ def enter(plan: Plan, fixed: Fixed, weights: Weights, x: torch.Tensor, tops: Top
         logits[..., 1:].masked_fill_(~fixed.valid[:, a:b], -torch.inf)
     running = logits.cummax(dim=-1).values
     columns, after = _chunk_tops(plan, running, tops, a, b)
-    tiles = [
+    tiles = (
         to_tiles(plan, logits[..., 1:], -torch.inf),
-        to_tiles(plan, running[..., 1:]),
+        to_tiles(plan, running[..., 1:], torch.inf),  # exp(Mp - inf) = 0: what fills a tile reads nothing
         to_tiles(plan, queries),
         to_tiles(plan, values),
-    ]
+    )
     first, end = a // plan.tile, -(-b // plan.tile)
     besides = Given(
         a % plan.chunk == 0,
@@ -104,7 +108,15 @@ class Left(NamedTuple):
 
 
 def leave(
-    plan: Plan, fixed: Fixed, weights: Weights, x: torch.Tensor, entered: Entered, found: Gradients, d_tops: Tops, a: int, b: int
+    plan: Plan,
+    fixed: Fixed,
+    weights: Weights,
+    x: torch.Tensor,
+    entered: Entered,
+    found: Gradients,
+    d_tops: Tops,
+    a: int,
+    b: int,
 ) -> Left:
     """Back from the gradients of a segment's inputs in tiles, and of the maxima after it."""
     shape = (plan.heads, plan.slots, plan.batch, b - a)
@@ -132,7 +144,11 @@ def leave(
     flat_projected = d_projected.view(-1, rows.shape[0]).to(weights.projections.dtype)
     d_rows = torch.mm(flat_projected.T, weights.projections)
     d_projections = torch.mm(flat_projected, rows)
-    return Left(d_rows, Weights(d_projections, d_write_keys, d_recency), earlier._replace(running=earlier.running + d_logits[..., 0]))
+    return Left(
+        d_rows,
+        Weights(d_projections, d_write_keys, d_recency),
+        earlier._replace(running=earlier.running + d_logits[..., 0]),
+    )
 
 
 def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -171,15 +187,14 @@ def _times(a: int, b: int, like: torch.Tensor) -> torch.Tensor:
 def _chunk_tops(plan: Plan, running: torch.Tensor, tops: Tops, a: int, b: int) -> tuple[list[torch.Tensor], Tops]:
     """Mp before the first chunk's fold, then of every chunk in the segment; and the maxima after it. Column 0 of `running` stands before a."""
     begins = _begins(plan, a, b)
-    if a % plan.chunk == 0:
-        columns = [tops.chunk, tops.running]
-    else:
-        columns = [tops.previous, tops.chunk]
+    columns = [tops.chunk, tops.running] if a % plan.chunk == 0 else [tops.previous, tops.chunk]
     columns += [running[..., begin - a] for begin in begins]
     return columns, Tops(columns[-2], columns[-1], running[..., -1])
 
 
-def _chunk_tops_backward(plan: Plan, found: list[torch.Tensor], after: Tops, d_running: torch.Tensor, a: int, b: int) -> Tops:
+def _chunk_tops_backward(
+    plan: Plan, found: list[torch.Tensor], after: Tops, d_running: torch.Tensor, a: int, b: int
+) -> Tops:
     """Gradients of the maxima before the segment; those of maxima within it go into `d_running`, whose column 0 is the one just before."""
     columns = [gradient.view(plan.heads, plan.batch, plan.slots).transpose(1, 2) for gradient in found]
     columns[-2], columns[-1] = columns[-2] + after.previous, columns[-1] + after.chunk

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from asa import refine
-from asa.rotary import Rotary
+from asa.rotary import Rotary, rotate
 from asa.routing import Routing, SlotMask, noisy, normalised, read_weights
 from asa.scan import WriteState, write_exact, write_reference
 from asa.slotspace import SlotspaceState, SlotspaceWeights, average_reads, features
@@ -105,16 +105,26 @@ def attend(
         if not layer.exact:
             begins = (offset + t0) % layer.chunk == 0
             write = write.folded(begins if lengths is None else begins & (t0 < lengths))
-        written = (write_exact if layer.exact else write_reference)(logits[..., t0:t1], given.values[:, :, t0:t1], write)
+        written = (write_exact if layer.exact else write_reference)(
+            logits[..., t0:t1], given.values[:, :, t0:t1], write
+        )
         chunk = Chunk(
-            t0, t1, given.length, given.queries[:, :, t0:t1], written.slots, None if given.valid is None else given.valid[:, t0:t1], last_valid
+            t0,
+            t1,
+            given.length,
+            given.queries[:, :, t0:t1],
+            written.slots,
+            None if given.valid is None else given.valid[:, t0:t1],
+            last_valid,
         )
         output, slotspace = _read_chunk(layer, chunk, given, state.slotspace, routing, mask, how, record)
         state = LayerState(written.state, slotspace)
         outputs.append(output)
         if record is not None:
             record.add(
-                write_logits_raw=raw[..., t0:t1], write_logits=logits[..., t0:t1], slot_state_norm=written.slots.detach().norm(dim=-1).transpose(2, 3)
+                write_logits_raw=raw[..., t0:t1],
+                write_logits=logits[..., t0:t1],
+                slot_state_norm=written.slots.detach().norm(dim=-1).transpose(2, 3),
             )
     return torch.cat(outputs, dim=2), state
 
@@ -126,12 +136,10 @@ def write_logits(layer: Layer, given: Projected) -> tuple[torch.Tensor, torch.Te
         keys = keys / keys.norm(dim=-1, keepdim=True).clamp(min=1e-8)
     if layer.rope_keys is not None:
         cos, sin = _tables(layer.rope_keys, given.positions, keys)
-        from asa.rotary import rotate
-
         keys = rotate(keys, cos, sin)
     raw = layer.slot_keys @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
     logits = raw / layer.write_temperature
-    bias = alibi_bias(layer, given.positions)
+    bias = alibi_bias(layer.strength, layer.slopes, given.positions)
     if bias is not None:
         logits = logits + bias
     if given.valid is not None:
@@ -139,11 +147,11 @@ def write_logits(layer: Layer, given: Projected) -> tuple[torch.Tensor, torch.Te
     return raw, logits
 
 
-def alibi_bias(layer: Layer, positions: torch.Tensor) -> torch.Tensor | None:
+def alibi_bias(strength: torch.Tensor | None, slopes: torch.Tensor, positions: torch.Tensor) -> torch.Tensor | None:
     """strength * slope * t, [b or 1, H, 1, T]; None without the bias."""
-    if layer.strength is None:
+    if strength is None:
         return None
-    return layer.strength * layer.slopes[None, :, None, None] * positions[:, None, None, :].to(layer.slopes.dtype)
+    return strength * slopes[None, :, None, None] * positions[:, None, None, :].to(slopes.dtype)
 
 
 def chunk_borders(offset: torch.Tensor, length: int, chunk: int) -> list[tuple[int, int]]:
@@ -178,7 +186,9 @@ def _read_chunk(
     delta = layer.slotspace.gate * refined
     used, logs = (delta, {}) if how is None else refine.intervene(read, delta, pre_activation, how)
     if record is not None:
-        record.add(read_weights=weights, out1=read, delta=delta, slot_w=pre_activation, refined_norm=refined.norm(dim=-1))
+        record.add(
+            read_weights=weights, out1=read, delta=delta, slot_w=pre_activation, refined_norm=refined.norm(dim=-1)
+        )
         record.add(**{name: value if value.ndim == 1 else value.mean() for name, value in logs.items()})
         if how is not None:
             record.add(**refine.geometry(read.detach(), delta.detach()))
@@ -202,13 +212,24 @@ def _route(layer: Layer, chunk: Chunk, routing: Routing, mask: SlotMask, record:
         record.add(read_logits=logits, read_logits_key=by_key, read_logits_content=by_content)
     logits = noisy(logits, routing)
     weights = read_weights(
-        logits, routing, layer.read_temperature, chunk.t0, chunk.t1, chunk.length, lambda: _call_override(layer, chunk, routing, logits, by_key, by_content)
+        logits,
+        routing,
+        layer.read_temperature,
+        chunk.t0,
+        chunk.t1,
+        chunk.length,
+        lambda: _call_override(layer, chunk, routing, logits, by_key, by_content),
     )
     return normalised(weights.masked_fill(dropped, 0.0)) if masks_reads and dropped is not None else weights
 
 
 def _call_override(
-    layer: Layer, chunk: Chunk, routing: Routing, logits: torch.Tensor, by_key: torch.Tensor, by_content: torch.Tensor | None
+    layer: Layer,
+    chunk: Chunk,
+    routing: Routing,
+    logits: torch.Tensor,
+    by_key: torch.Tensor,
+    by_content: torch.Tensor | None,
 ) -> torch.Tensor:
     batch, heads, span, slots = logits.shape
     context: dict[str, Any] = {
@@ -230,7 +251,9 @@ def _call_override(
     found = routing.override(chunk.t0, chunk.t1, logits, by_key, by_content, context)
     if not isinstance(found, torch.Tensor) or found.shape[-2:] != (span, slots):
         got = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        raise ValueError(f"routing_override returned {got} for positions {chunk.t0} to {chunk.t1}: wanted [{batch}, {heads}, {span}, {slots}]")
+        raise ValueError(
+            f"routing_override returned {got} for positions {chunk.t0} to {chunk.t1}: wanted [{batch}, {heads}, {span}, {slots}]"
+        )
     return found.expand(batch, heads, span, slots)
 
 
@@ -258,7 +281,9 @@ def _slotspace(
 
 def _activated(layer: Layer, chunk: Chunk, pre_activation: torch.Tensor, mask: SlotMask) -> torch.Tensor:
     weights = torch.tanh(pre_activation) if layer.signed else torch.softmax(pre_activation, dim=-1)
-    dropped = mask.dropped(chunk.t0, chunk.t1, chunk.length, chunk.last_valid) if mask.where == "slotspace_only" else None
+    dropped = (
+        mask.dropped(chunk.t0, chunk.t1, chunk.length, chunk.last_valid) if mask.where == "slotspace_only" else None
+    )
     if dropped is None:
         return weights
     weights = weights.masked_fill(dropped, 0.0)
@@ -287,6 +312,7 @@ def empty_state(layer: Layer, batch: int, dtype: torch.dtype, device: torch.devi
     return LayerState(
         write,
         SlotspaceState(
-            torch.zeros(batch, heads, wide, slots, dtype=dtype, device=device), torch.zeros(batch, heads, wide, dtype=dtype, device=device)
+            torch.zeros(batch, heads, wide, slots, dtype=dtype, device=device),
+            torch.zeros(batch, heads, wide, dtype=dtype, device=device),
         ),
     )

@@ -27,7 +27,7 @@ from asa.hf_config import ASMConfig
 from asa.padding import Alignment, align
 from asa.rotary import Rotary
 
-__all__ = ["ASMCache", "ASMConfig", "ASMForCausalLM", "from_language_model"]
+__all__ = ["ASMCache", "ASMConfig", "ASMForCausalLM", "from_language_model", "register"]
 
 
 class ASMForCausalLM(PreTrainedModel, GenerationMixin):
@@ -44,21 +44,19 @@ class ASMForCausalLM(PreTrainedModel, GenerationMixin):
     _keys_to_ignore_on_load_unexpected = [r"\._alibi_slopes$", r"\.rope(_slotspace)?\.inv_freq$"]  # noqa: RUF012
     _is_stateful = True  # a cache cannot be cropped: no assisted decoding
     accepts_loss_kwargs = True
+    language_model: ASMLanguageModel
 
     def __init__(self, config: ASMConfig) -> None:
         super().__init__(config)
         core = build_model_from_cfg(config.to_train_config(), config.variant)
         for name, part in core.named_children():
             self.add_module(name, part)
-        object.__setattr__(
-            self, "language_model", core
-        )  # its parts are ours; as a submodule every key would come twice
+        # Its parts are ours already: as a submodule it would give every key a second name.
+        object.__setattr__(self, "language_model", core)
         if not core.tok.weight.is_meta:
             for part in self.modules():
                 part._is_hf_initialized = True  # drawn already, as the plain model draws
         self.post_init()
-
-    language_model: ASMLanguageModel
 
     @property
     def model(self) -> Trunk:
@@ -195,11 +193,10 @@ class ASMForCausalLM(PreTrainedModel, GenerationMixin):
         maps = []
         for layer, info in zip(core.layers, infos, strict=True):
             found = attention_map(info, layer.write_chunk_size, exact=layer.write_mode == "exact")
-            rows = alignment.restore(found.transpose(1, 2)) * alignment.valid[:, :, None, None]  # [b, T, H, n]
-            columns = (
-                alignment.restore(rows.transpose(1, 3)) * alignment.valid[:, :, None, None]
-            )  # [b, T (key), H, T (query)]
-            maps.append(columns.permute(0, 2, 3, 1))
+            valid = alignment.valid[:, :, None, None]
+            by_query = alignment.restore(found.transpose(1, 2)) * valid  # [b, T, H, n keys]
+            by_key = alignment.restore(by_query.transpose(1, 3)) * valid  # [b, T, H, T queries]
+            maps.append(by_key.permute(0, 2, 3, 1))
         return tuple(maps)
 
     def _prepare_position_ids_for_generation(
@@ -291,6 +288,13 @@ class _Read:
     cache: ASMCache | None
     hidden_states: tuple[torch.Tensor, ...] | None
     attentions: tuple[torch.Tensor, ...] | None
+
+
+def register() -> None:
+    """Make the auto classes of transformers know ASMs; `import asa` does."""
+    from asa.registration import install  # there, this module is imported to be registered
+
+    install()
 
 
 def from_language_model(model: ASMLanguageModel, **more: Any) -> ASMForCausalLM:

@@ -9,10 +9,9 @@ from typing import Any, Self
 import torch
 
 from asa.functional import Recorded
-from asa.refine import GEOMETRY
 
 LEVELS = ("basic", "logits", "full")
-ROUTED = ("read_weights", "read_logits", "read_logits_key", "read_logits_content")  # [b, H, T, K]
+ROUTED = ("read_weights", "read_logits", "read_logits_key", "read_logits_content", "slot_w")  # [b, H, T, K]
 WRITTEN = ("write_logits_raw", "write_logits", "slot_state_norm")  # [b, H, K, T]
 # Logs of an intervention and the aliases of those that are scalars.
 INTERVENTION_LOGS: dict[str, str | None] = {
@@ -53,7 +52,9 @@ class InfoSettings:
             raise ValueError(f"info_cfg: unknown {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
         made = cls(**(settings or {}))
         if min(made.time_stride, made.batch_stride) < 1:
-            raise ValueError(f"info_cfg: strides are at least 1, got time {made.time_stride}, batch {made.batch_stride}")
+            raise ValueError(
+                f"info_cfg: strides are at least 1, got time {made.time_stride}, batch {made.batch_stride}"
+            )
         made.full = level == "full"
         made.store_read_logits &= level in ("logits", "full")
         made.store_write_logits &= made.full
@@ -84,7 +85,7 @@ class InfoSettings:
 def joined(recorded: Recorded, settings: InfoSettings) -> dict[str, Any]:
     """Tensors of all chunks along time; names that are not kept stand with None."""
     info: dict[str, Any] = {}
-    for name in (*ROUTED, *WRITTEN, "out1", "delta", "slot_w"):
+    for name in (*ROUTED, *WRITTEN, "out1", "delta"):
         parts = recorded.parts.get(name)
         if parts is None or not settings.wants(name):
             info[name] = None

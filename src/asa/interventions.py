@@ -20,7 +20,9 @@ def setting(layers: nn.Module | Iterable[nn.Module], **attributes: Any) -> Itera
         for name in attributes:
             if name not in vars(layer):
                 near = difflib.get_close_matches(name, vars(layer), n=1)
-                raise AttributeError(f"{type(layer).__name__} has no setting {name!r}{f'; nearest is {near[0]!r}' if near else ''}")
+                raise AttributeError(
+                    f"{type(layer).__name__} has no setting {name!r}{f'; nearest is {near[0]!r}' if near else ''}"
+                )
     before = [{name: vars(layer)[name] for name in attributes} for layer in chosen]
     try:
         for layer in chosen:

@@ -20,6 +20,8 @@ class Alignment:
 
     def restore(self, aligned: torch.Tensor) -> torch.Tensor:
         """Values [b, n, ...] of tokens back at their columns [b, T, ...]. A masked column repeats the token before it; before the first, it is 0."""
+        if self.mask is None and aligned.shape[1] == self.valid.shape[1]:
+            return aligned  # no column is masked
         seen = self.valid.cumsum(1)
         place = (
             (seen - 1)

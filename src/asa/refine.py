@@ -124,7 +124,7 @@ def _gate(parts: Parts, pre_activation: torch.Tensor, how: Refine) -> tuple[torc
         gate = torch.sigmoid((score - tau) / max(1e-6, how.soft_temp))
     return gate, {
         "score": score,
-        "tau": tau,
+        "tau": tau.squeeze(-1) if tau.ndim == 2 else tau,
         "mask": gate,
         "out1_norm": parts.read_norm,
         "dpar_norm": parts.par.norm(dim=-1),
@@ -160,5 +160,7 @@ def _quantile(score: torch.Tensor, share: float, per_head: bool) -> torch.Tensor
 def _head_mask(mask: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
     found = torch.as_tensor(mask).to(delta)
     if found.shape != (delta.shape[1],):
-        raise ValueError(f"_intv_head_mask: wanted shape [{delta.shape[1]}] (one entry a head), got {list(found.shape)}")
+        raise ValueError(
+            f"_intv_head_mask: wanted shape [{delta.shape[1]}] (one entry a head), got {list(found.shape)}"
+        )
     return found

@@ -66,7 +66,9 @@ class SlotMask:
         if keep.shape != (num_slots,):
             raise ValueError(f"slot_mask: wanted shape [{num_slots}] (one entry a slot), got {list(keep.shape)}")
         if self.where == "read" and not bool(keep.any()):
-            raise ValueError("slot_mask keeps no slot, so there is nothing to read: keep at least one, or mask at 'slotspace_only'")
+            raise ValueError(
+                "slot_mask keeps no slot, so there is nothing to read: keep at least one, or mask at 'slotspace_only'"
+            )
         return SlotMask(keep, self.where, self.scope)
 
     def dropped(self, t0: int, t1: int, length: int, last_valid: torch.Tensor) -> torch.Tensor | None:
@@ -88,15 +90,21 @@ class SlotMask:
 def noisy(logits: torch.Tensor, routing: Routing) -> torch.Tensor:
     """Logits plus scaled Gumbel or normal noise, from the global generator as dropout is."""
     if routing.noise == "gumbel":
-        uniform = torch.rand_like(logits).clamp(min=FLOOR)
+        uniform = torch.rand(logits.shape, dtype=logits.dtype, device=logits.device).clamp(min=FLOOR)
         return logits + routing.noise_scale * -(-uniform.log()).clamp(min=FLOOR).log()
     if routing.noise == "gaussian":
-        return logits + routing.noise_scale * torch.randn_like(logits)
+        return logits + routing.noise_scale * torch.randn(logits.shape, dtype=logits.dtype, device=logits.device)
     return logits
 
 
 def read_weights(
-    logits: torch.Tensor, routing: Routing, temperature: float, t0: int, t1: int, length: int, call: Callable[[], torch.Tensor]
+    logits: torch.Tensor,
+    routing: Routing,
+    temperature: float,
+    t0: int,
+    t1: int,
+    length: int,
+    call: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
     """Weights of one chunk. An override wins over the mode; `call` evaluates a callable override."""
     if routing.override is not None:
@@ -133,19 +141,23 @@ def _topk(logits: torch.Tensor, topk: int) -> torch.Tensor:
 def _check_routed_shape(name: str, given: torch.Tensor, logits: torch.Tensor, length: int) -> None:
     if given.ndim != 4 or given.shape[-1] != logits.shape[-1] or given.shape[-2] not in (1, length, logits.shape[-2]):
         batch, heads, _, slots = logits.shape
-        raise ValueError(f"{name}: wanted [{batch}, {heads}, {length}, {slots}] (batch, heads, time, slots), got {list(given.shape)}")
+        raise ValueError(
+            f"{name}: wanted [{batch}, {heads}, {length}, {slots}] (batch, heads, time, slots), got {list(given.shape)}"
+        )
 
 
 def check_override_shape(override: Any, batch: int, heads: int, length: int, slots: int) -> None:
     """Raises ValueError for a routing_override that is neither callable nor a tensor [batch, heads, time, slots] (1 broadcasts)."""
-    if override is None or callable(override) and not isinstance(override, torch.Tensor):
+    if override is None or (callable(override) and not isinstance(override, torch.Tensor)):
         return
     wanted = (batch, heads, length, slots)
     if not isinstance(override, torch.Tensor) or override.ndim != 4:
         raise ValueError(f"routing_override: wanted a callable or a tensor {list(wanted)}, got {_described(override)}")
     fits = [have in (1, want) for have, want in zip(override.shape[:2], wanted[:2], strict=True)]
     if not all(fits) or override.shape[2] != length or override.shape[3] != slots:
-        raise ValueError(f"routing_override: wanted {list(wanted)} (batch, heads, time, slots), got {list(override.shape)}")
+        raise ValueError(
+            f"routing_override: wanted {list(wanted)} (batch, heads, time, slots), got {list(override.shape)}"
+        )
 
 
 def _described(value: Any) -> str:

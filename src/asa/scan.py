@@ -30,7 +30,9 @@ class WriteState:
     num: torch.Tensor
 
     @classmethod
-    def empty(cls, batch: int, heads: int, slots: int, width: int, *, dtype: torch.dtype, device: torch.device) -> WriteState:
+    def empty(
+        cls, batch: int, heads: int, slots: int, width: int, *, dtype: torch.dtype, device: torch.device
+    ) -> WriteState:
         """The state before any token."""
         low = torch.full((batch, heads, slots), -torch.inf, dtype=dtype, device=device)
         zero = torch.zeros_like(low)
@@ -70,7 +72,12 @@ def write_reference(logits: torch.Tensor, values: torch.Tensor, state: WriteStat
     num = shrink.unsqueeze(-1) * state.carried_num.unsqueeze(-2) + in_chunk_num
     slots = (num / den.clamp(min=FLOOR).unsqueeze(-1)).transpose(2, 3)
     after = WriteState(
-        state.carried_max, state.carried_den, state.carried_num, running[..., -1], in_chunk_den[..., -1], in_chunk_num[..., -1, :]
+        state.carried_max,
+        state.carried_den,
+        state.carried_num,
+        running[..., -1],
+        in_chunk_den[..., -1],
+        in_chunk_num[..., -1, :],
     )
     return Written(slots, after)
 

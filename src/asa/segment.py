@@ -62,7 +62,9 @@ class Given(NamedTuple):
     """What a segment has besides, without gradient."""
 
     begins_chunk: bool
-    rotation: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None  # cos even, sin even, cos odd, sin odd: [n, 1, M/2, L]
+    rotation: (
+        tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None
+    )  # cos even, sin even, cos odd, sin odd: [n, 1, M/2, L]
     kept: torch.Tensor | None  # [G n, 1, L], 1 = valid token
     dropout: torch.Tensor | None  # [G n, M, L]
     masked: bool  # whether a slot may be unwritten at some token: its maximum is then -inf
@@ -87,11 +89,13 @@ class Kept:
 
 @dataclass(slots=True)
 class Written:
-    """Of the write: for each chunk what was carried before it ([G, d, K] and [G, K]) and its fold [G, K]; the carried weights D0 [G n, K, 1]."""
+    """Of the write: for each chunk what was carried before it ([G, d, K] and [G, K]) and its fold [G, K], and at its end what it had carried
+    and its own sums; the carried weights D0 [G n, K, 1]."""
 
     num: list[torch.Tensor]
     den: list[torch.Tensor]
     folds: list[torch.Tensor]
+    ends: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]
     den_per_tile: torch.Tensor
 
 
@@ -123,18 +127,25 @@ def forward(plan: Plan, given: Inputs, state: Carried, small: Parameters) -> tup
     states, after, written, inverse = _write(plan, given, weights, shrink, folds, state)
     causal = weights.new_ones(L, L).triu_()
     products = content = None
-    by_key = torch.matmul(small.read_keys.unsqueeze(1), given.queries.view(plan.heads, -1, plan.width, L)).view_as(weights)
+    by_key = torch.matmul(small.read_keys.unsqueeze(1), given.queries.view(plan.heads, -1, plan.width, L)).view_as(
+        weights
+    )
     reads = by_key
     if small.content is not None:
         products = torch.bmm(states.transpose(1, 2), given.queries)  # [G n, L + 2K, L]
         products[:, :L].mul_(causal)
-        content = torch.bmm(weights, products[:, :L]).add_(products[:, L : L + K]).addcmul_(shrink, products[:, L + K :]).mul_(inverse)
+        content = (
+            torch.bmm(weights, products[:, :L])
+            .add_(products[:, L : L + K])
+            .addcmul_(shrink, products[:, L + K :])
+            .mul_(inverse)
+        )
         reads = by_key.addcmul_(content, small.content)
     if plan.read_temperature != 1:
         reads = reads / plan.read_temperature
     reads = torch.softmax(reads, dim=1)
     slotspace, sums, total = None, state.slotspace, reads
-    if small.maps is not None:
+    if small.maps is not None and small.gate is not None:
         slotspace, sums = _refine(plan, given.fixed, reads, state.slotspace, small, causal)
         total = torch.addcmul(reads, slotspace.refined, small.gate)
     mixed = weights.new_empty(weights.shape[0], L + 2 * K, L)
@@ -150,7 +161,9 @@ def _shrink(plan: Plan, given: Inputs, bound: torch.Tensor) -> tuple[torch.Tenso
     """rho [G n, K, L], and for each chunk the factor [G, K] that brings what was carried before to its Mp."""
     tiles = bound.shape[0] // plan.groups
     spans = chunk_tiles(plan, tiles)
-    per_tile = torch.stack([top for top, (first, end) in zip(given.tops[1:], spans, strict=True) for _ in range(first, end)], dim=1)
+    per_tile = torch.stack(
+        [top for top, (first, end) in zip(given.tops[1:], spans, strict=True) for _ in range(first, end)], dim=1
+    )
     shrink = per_tile.view(-1, plan.slots, 1).sub(bound).exp_()
     folds = [torch.exp(before - finite(top)) for before, top in zip(given.tops[:-1], given.tops[1:], strict=True)]
     return shrink, folds
@@ -170,7 +183,7 @@ def _write(
     before = states.view(G, tiles, d, L + 2 * K)
     before_den = weights.new_empty(2, G, tiles, K)
     num, den, in_num, in_den, _ = state
-    carried, carried_den = [], []
+    carried, carried_den, ends = [], [], []
     for index, (first, end) in enumerate(chunk_tiles(plan, tiles)):
         carried.append(num)
         carried_den.append(den)
@@ -183,17 +196,24 @@ def _write(
             before[:, tile, :, L : L + K] = in_num
             before_den[0, :, tile] = in_den
             in_num, in_den = in_num + sums_num[:, tile], in_den + sums_den[:, tile]
+        ends.append((num, den, in_num, in_den))
     den_in, den_carried = before_den.view(2, G * tiles, K, 1)
     total = cumulated.add_(den_in).addcmul_(shrink, den_carried)
     inverse = total.clamp_(min=FLOOR).reciprocal_()
-    return states, Carried(num, den, in_num, in_den, state.slotspace), Written(carried, carried_den, folds, den_carried), inverse
+    return (
+        states,
+        Carried(num, den, in_num, in_den, state.slotspace),
+        Written(carried, carried_den, folds, ends, den_carried),
+        inverse,
+    )
 
 
 def _refine(
     plan: Plan, given: Given, reads: torch.Tensor, sums: torch.Tensor, small: Parameters, causal: torch.Tensor
 ) -> tuple[KeptSlotspace, torch.Tensor]:
     """The refined weights, and the slotspace sums after the segment. See `asa.slotspace` for the mathematics."""
-    assert small.maps is not None and small.out is not None
+    assert small.maps is not None
+    assert small.out is not None
     K, L, M, G = plan.slots, plan.tile, plan.wide, plan.groups
     count = reads.shape[0]
     tiles = count // G
@@ -262,7 +282,9 @@ class Gradients(NamedTuple):
     small: Parameters
 
 
-def backward(plan: Plan, given: Given, kept: Kept, small: Parameters, d_output: torch.Tensor, d_after: Carried) -> Gradients:
+def backward(
+    plan: Plan, given: Given, kept: Kept, small: Parameters, d_output: torch.Tensor, d_after: Carried
+) -> Gradients:
     """Gradients of a segment from those of its outputs [G n, d, L] and of the sums after it."""
     K, L = plan.slots, plan.tile
     causal = kept.weights.new_ones(L, L).triu_()
@@ -312,7 +334,10 @@ def _through_exponentials(
     d_running = (d_w + d_rho).neg_()
     tiles = d_w.shape[0] // plan.groups
     by_tile = d_rho.sum(-1).view(plan.groups, tiles, plan.slots)
-    d_tops = [torch.zeros_like(by_tile[:, 0]), *(by_tile[:, first:end].sum(1) for first, end in chunk_tiles(plan, tiles))]
+    d_tops = [
+        torch.zeros_like(by_tile[:, 0]),
+        *(by_tile[:, first:end].sum(1) for first, end in chunk_tiles(plan, tiles)),
+    ]
     for index, d_fold in enumerate(d_folds):
         moved = d_fold * kept.written.folds[index]
         d_tops[index] = d_tops[index] + moved
@@ -364,7 +389,13 @@ def _write_backward(
 
 
 def _refine_backward(
-    plan: Plan, given: Given, kept: Kept, small: Parameters, d_total: torch.Tensor, d_sums: torch.Tensor, causal: torch.Tensor
+    plan: Plan,
+    given: Given,
+    kept: Kept,
+    small: Parameters,
+    d_total: torch.Tensor,
+    d_sums: torch.Tensor,
+    causal: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, Parameters]:
     """Gradients of the read weights, of the slotspace sums before the segment, and of the small tensors of slotspace."""
     found = kept.slotspace
@@ -419,7 +450,9 @@ def _out_backward(
     return torch.matmul(small.averages.T, d_source), d_out, torch.bmm(d_source, found.average.transpose(1, 2)).sum(0)
 
 
-def _sums_backward(plan: Plan, d_rows_and_sums: torch.Tensor, d_sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums_backward(
+    plan: Plan, d_rows_and_sums: torch.Tensor, d_sums: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of what each tile added to the slotspace sums, and of the sums before the segment."""
     tiles = d_rows_and_sums.shape[0] // plan.groups
     d_before = d_rows_and_sums.view(plan.groups, tiles, plan.slots + 1, -1)[..., plan.tile :]

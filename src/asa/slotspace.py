@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from asa.rotary import rotate
+
 FLOOR = 1e-8
 
 
@@ -37,8 +39,6 @@ def features(
     weights: torch.Tensor, to_feature: torch.Tensor, cos: torch.Tensor | None, sin: torch.Tensor | None
 ) -> torch.Tensor:
     """phi(rope(M-wide map of read weights)), [b, H, L, M]. cos and sin broadcast against it; None leaves positions out."""
-    from asa.rotary import rotate
-
     mapped = weights @ to_feature.T
     if cos is not None and sin is not None:
         mapped = rotate(mapped, cos, sin)

@@ -25,10 +25,22 @@ class State(NamedTuple):
     sums: Carried
 
 
-def attend(plan: Plan, x: torch.Tensor, fixed: Fixed, weights: Weights, small: Parameters, dtype: torch.dtype) -> torch.Tensor:
+class ChunkEnd(NamedTuple):
+    """The sums at the end of a chunk: Mp [G, K], what was carried into it, and its own, [G, d, K] and [G, K]."""
+
+    top: torch.Tensor
+    carried_num: torch.Tensor
+    carried_den: torch.Tensor
+    num: torch.Tensor
+    den: torch.Tensor
+
+
+def attend(
+    plan: Plan, x: torch.Tensor, fixed: Fixed, weights: Weights, small: Parameters, dtype: torch.dtype
+) -> torch.Tensor:
     """Head outputs [H, d, b, T] of x [b, T, C] from its beginning, in `dtype` (of sums and exponentials)."""
     if torch.is_grad_enabled():
-        found: torch.Tensor = _Tiled.apply(plan, fixed, dtype, x, *weights, *small)  # type: ignore[no-untyped-call]
+        found: torch.Tensor = _Tiled.apply(plan, fixed, dtype, x, *weights, *small)
         return found
     return walk(plan, x, fixed, weights, small, empty(plan, dtype, x.device))[0]
 
@@ -44,20 +56,33 @@ def empty(plan: Plan, dtype: torch.dtype, device: torch.device) -> State:
     return State(Tops(low, low, low), Carried(wide, flat, wide, flat, zeros(plan.slots + 1, plan.wide)))
 
 
-def walk(plan: Plan, x: torch.Tensor, fixed: Fixed, weights: Weights, small: Parameters, state: State) -> tuple[torch.Tensor, State]:
-    """Outputs and the last state, without gradients."""
+def walk(
+    plan: Plan,
+    x: torch.Tensor,
+    fixed: Fixed,
+    weights: Weights,
+    small: Parameters,
+    state: State,
+    ends: dict[int, ChunkEnd] | None = None,
+) -> tuple[torch.Tensor, State]:
+    """Outputs and the last state, without gradients; `ends` gathers the sums at the end of each chunk by its number."""
     output = state.sums.num.new_empty(plan.heads, plan.width, plan.batch, x.shape[1])
     for a, b in plan.segments(x.shape[1]):
         inputs, tops, _ = enter(plan, fixed, weights, x, state.tops, a, b)
-        found, sums, _ = segment.forward(plan, inputs, state.sums, small)
+        found, sums, kept = segment.forward(plan, inputs, state.sums, small)
         from_tiles(plan, found, output[..., a:b])
         state = State(tops, sums)
+        if ends is not None:
+            chunks = zip(inputs.tops[1:], kept.written.ends, strict=True)
+            ends.update({a // plan.chunk + index: ChunkEnd(top, *end) for index, (top, end) in enumerate(chunks)})
     return output, state
 
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, fixed: Fixed, dtype: torch.dtype, x: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, plan: Plan, fixed: Fixed, dtype: torch.dtype, x: torch.Tensor, *tensors: torch.Tensor
+    ) -> torch.Tensor:
         weights, small = Weights(*tensors[:3]), Parameters(*tensors[3:])
         state, starts, kept = empty(plan, dtype, x.device), [], []
         output = state.sums.num.new_empty(plan.heads, plan.width, plan.batch, x.shape[1])

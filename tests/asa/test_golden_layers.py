@@ -29,7 +29,9 @@ def test_outputs_and_records(case):
             compared(case, info[name].to(theirs.dtype), theirs, name)
 
 
-@pytest.mark.parametrize("case", [c for c in LAYERS if not c.values[0]["attrs"] and not c.values[0].get("routing_override")])
+@pytest.mark.parametrize(
+    "case", [c for c in LAYERS if not c.values[0]["attrs"] and not c.values[0].get("routing_override")]
+)
 def test_outputs_without_record(case):
     found = tensors(case)
     y, info = run_layer(case, return_info=False)
