@@ -6,11 +6,10 @@ Budget: 3 CPU seconds.
 import pytest
 
 from trialplate.checkpoints.diff import compare_keys
-from trialplate.checkpoints.files import find_weights
 from trialplate.checkpoints.golden import GoldenKeys, find_golden, golden_path, write_golden
-from trialplate.checkpoints.manifest import read_manifest
 from trialplate.models import checks
 from trialplate.models.catalog import canonical_name
+from trialplate.models.stored import stored_manifest
 
 COUNTS = {"missing": "missing_keys", "unexpected": "unexpected_keys", "renamed": "renamed_keys", "shape_changed": "shape_changes",
           "dtype_changed": "dtype_changes", "content_changed": "content_changes"}  # fmt: skip
@@ -20,15 +19,15 @@ COUNTS = {"missing": "missing_keys", "unexpected": "unexpected_keys", "renamed":
 @pytest.mark.requires_golden("keys")
 def test_keys_against_golden(subject, source, record, golden_dir, golden_update):
     """Missing, unexpected, renamed (beyond the allowed list, such as embed_out -> lm_head), reshaped, recast and rewritten tensors."""
-    files, name = find_weights(source.path), canonical_name(subject.name)
+    name = canonical_name(subject.name)
     if golden_update:
         # contents are pinned for the shipped model only: of a hub model they would make one revision the reference for all
         pinned = source.kind == "embedded"
         old = find_golden(golden_dir / "keys", name) or GoldenKeys((name,), "", {})
-        manifest = read_manifest(files, content=pinned)
+        manifest = stored_manifest(source, content=pinned)
         write_golden(golden_path(golden_dir / "keys", name), old.models, manifest, note=old.note, content=pinned)
     golden = find_golden(golden_dir / "keys", name)
-    diff = compare_keys(golden.keys, read_manifest(files, content=golden.has_content, transposed=golden.has_content))
+    diff = compare_keys(golden.keys, stored_manifest(source, content=golden.has_content, transposed=golden.has_content))
     counts = diff.counts()
     for kind, metric in COUNTS.items():
         if kind != "content_changed" or diff.n_compared_content:

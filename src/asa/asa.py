@@ -21,6 +21,7 @@ from asa import functional, tiled_layer
 from asa.alibi import alibi_slopes
 from asa.functional import Layer, Projected, Recorded
 from asa.info import INTERVENTION_LOGS, InfoSettings, averaged, joined, light_stats
+from asa.linear import matrix
 from asa.refine import GEOMETRY, Refine
 from asa.rotary import Rotary
 from asa.routing import Routing, RoutingOverride, SlotMask, check_override_shape
@@ -248,8 +249,8 @@ class _AddressedState(nn.Module):
             or self.slot_out is None
         ):
             return None
-        entry, out = self.slot_in.weight.to(dtype), self.slot_out.weight.to(dtype)
-        queries, keys, values = (linear.weight.to(dtype) @ entry for linear in (self.slot_q, self.slot_k, self.slot_v))
+        entry, out = matrix(self.slot_in).to(dtype), matrix(self.slot_out).to(dtype)
+        queries, keys, values = (matrix(linear).to(dtype) @ entry for linear in (self.slot_q, self.slot_k, self.slot_v))
         gate = self.gate
         assert gate is not None
         return SlotspaceWeights(queries, keys, values, out, gate.to(dtype))

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from asa import tiled
 from asa.entry import Fixed, Weights
+from asa.linear import matrix
 from asa.rotary import Rotary
 from asa.scan import WriteState
 from asa.segment import Parameters
@@ -102,11 +103,12 @@ def _plan(layer: _AddressedState, batch: int, length: int, tile: int, silence_af
 
 def _entry_weights(layer: _AddressedState, computing: Layer, working: torch.dtype) -> Weights:
     """Projections in the working dtype, slot keys and recency in that of the sums; rotary channels even ones first."""
-    keys, write_keys = layer.Wk_write.weight, computing.slot_keys * (layer.head_dim**-0.5 / layer.write_temperature)
+    queries, keys, values = (matrix(linear) for linear in (layer.Wq_read, layer.Wk_write, layer.Wv_write))
+    write_keys = computing.slot_keys * (layer.head_dim**-0.5 / layer.write_temperature)
     if layer.rope is not None:
         order = _halves(layer.head_dim, keys.device)
         keys, write_keys = keys.unflatten(0, (layer.num_heads, -1))[:, order].flatten(0, 1), write_keys[..., order]
-    projections = torch.cat([layer.Wq_read.weight, keys, layer.Wv_write.weight]).to(working)
+    projections = torch.cat([queries, keys, values]).to(working)
     recency = None if computing.strength is None else computing.strength * computing.slopes
     return Weights(projections, write_keys, recency)
 

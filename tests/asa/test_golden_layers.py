@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch.testing import assert_close
-
 from tests.asa.golden_cases import arguments, build_layer, of_kind, part, run_layer, tensors
+from torch.testing import assert_close
 
 pytestmark = pytest.mark.fast
 LAYERS = [pytest.param(case, id=case["name"]) for case in of_kind("layer")]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tests.asa.golden_cases import FOLDER, arguments, of_kind, part, tensors
 from torch.testing import assert_close
 
 from asa import ASMTrainConfig, build_model_from_cfg
-from tests.asa.golden_cases import FOLDER, arguments, of_kind, part, tensors
 
 pytestmark = pytest.mark.fast
 

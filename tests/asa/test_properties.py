@@ -289,3 +289,30 @@ def test_last_token_scope_is_the_last_valid_token():
         _, info = made(x, mask, True, slot_mask=keep, slot_mask_scope="last_token")
     masked = (info["read_weights"][..., 2] == 0).all(1)
     assert masked.nonzero().tolist() == [[0, 52], [1, 29]]
+
+
+@pytest.mark.parametrize("name", ["Wk_write", "Wv_write", "Wq_read", "slot_in", "slot_k", "slot_out"])
+def test_a_wrapped_projection_acts_on_every_path(name):
+    """An adapter around a linear module changes the outputs, and the same way with a record, without, and in decoding."""
+
+    class Adapted(torch.nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base, self.delta = base, torch.nn.Parameter(torch.randn(base.weight.shape, generator=torch.Generator().manual_seed(5)))
+
+        @property
+        def weight(self):
+            return self.base.weight
+
+        def forward(self, x):
+            return self.base(x) + x @ self.delta.T
+
+    made, x = layer(), inputs()
+    with torch.no_grad():
+        before = made(x)[0]
+        setattr(made, name, Adapted(getattr(made, name)))
+        plain, recorded = made(x)[0], made(x, return_info=True)[0]
+        decoded, _ = made.extend(x, made.init_state(2), torch.zeros(2, dtype=torch.long))
+    assert (plain - before).abs().max() > 1e-4
+    assert_close(recorded, plain, rtol=1e-4, atol=1e-5)
+    assert_close(decoded, plain, rtol=1e-4, atol=1e-5)

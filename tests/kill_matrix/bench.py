@@ -21,15 +21,16 @@ class BenchError(Exception):
 
 
 class Bench:
-    """A folder with what the runs need, and the report of the run without any fault.
+    """A folder with what the runs of one subject need, and the report of the run without any fault.
 
     `paths` are the evals that run, relative to the repository root; all of them by default."""
 
-    def __init__(self, folder: Path, paths: tuple[str, ...] = ("evals",)) -> None:
-        self.folder, self.paths = folder, paths
+    def __init__(self, folder: Path, paths: tuple[str, ...] = ("evals",), subject: str = SUBJECT) -> None:
+        self.folder, self.paths, self.subject = folder, paths, subject
         self._data, self._golden = folder / "data", folder / "golden"
+        folder.mkdir(exist_ok=True)
         _write_data(self._data)
-        _write_golden(self._golden, self._data)
+        _write_golden(self._golden, self._data, subject)
         self.baseline = self._run(folder / "baseline")
         if red := [f"{c.id}: {c.reason}" for c in self.baseline.cases if c.outcome != "passed"]:
             raise BenchError(f"without any fault, {len(red)} cases do not pass, the first: {red[0]}")
@@ -44,7 +45,7 @@ class Bench:
 
     def _run(self, report: Path) -> Report:
         arguments = [
-            f"--model={SUBJECT}", "--device=cpu", f"--limit={LIMIT}", "--no-judge", f"--data={self._data}", f"--trialplate-golden={self._golden}"
+            f"--model={self.subject}", "--device=cpu", f"--limit={LIMIT}", "--no-judge", f"--data={self._data}", f"--trialplate-golden={self._golden}"
         ]  # fmt: skip
         return run_evals(report, arguments, paths=self.paths)
 
@@ -60,7 +61,7 @@ def _write_data(folder: Path) -> None:
     (folder / "wikitext2_test.txt").write_text("".join(pages), encoding="utf-8")
 
 
-def _write_golden(folder: Path, data: Path) -> None:
+def _write_golden(folder: Path, data: Path, subject: str) -> None:
     """The golden values, with this model's own scores of the made-up texts where published ones would be."""
     from trialplate.models.load import load
     from trialplate.models.spec import ModelSpec
@@ -68,7 +69,7 @@ def _write_golden(folder: Path, data: Path) -> None:
     from trialplate.tasks.formats import read_arc
     from trialplate.tasks.wikitext import detokenise, split_pages
 
-    scorer = Scorer(load(ModelSpec(SUBJECT)))
+    scorer = Scorer(load(ModelSpec(subject)))
     questions = read_arc(data / "arc_easy.jsonl")[:10]
     pages = split_pages((data / "wikitext2_test.txt").read_text(encoding="utf-8"))[:10]
     pins = {
@@ -78,7 +79,7 @@ def _write_golden(folder: Path, data: Path) -> None:
     shutil.copytree(ROOT / "golden", folder)
     published = json.loads((folder / "published.json").read_text(encoding="utf-8"))
     published["pins"] += [
-        {"kind": kind, "model": SUBJECT, "revision": "main", "of": "made-up texts", "values": [s.logprob for s in scores],
+        {"kind": kind, "model": subject, "revision": "main", "of": "made-up texts", "values": [s.logprob for s in scores],
          "tolerance": 0.01, "source": "the run without any fault"}
         for kind, scores in pins.items()
     ]  # fmt: skip

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trialplate.report.model import Report
 
 SUBJECT = "embedded:neox-tiny"
+ASM = "embedded:asm-tiny"
 Tensors = dict[str, "torch.Tensor"]
 
 
@@ -31,30 +32,33 @@ class Scene:
 
 @dataclass(frozen=True)
 class Sabotage:
-    """One fault. `text` says in one sentence what is broken; `apply` is the context in which it is."""
+    """One fault. `text` says in one sentence what is broken; `apply` is the context in which it is; `subject` is the model that has it."""
 
     name: str
     text: str
     apply: Callable[[Scene], AbstractContextManager[Any]]
+    subject: str = SUBJECT
 
 
-def on_files(name: str, text: str, edit: Callable[[Path, Scene], None]) -> Sabotage:
+def on_files(name: str, text: str, edit: Callable[[Path, Scene], None], *, subject: str = SUBJECT) -> Sabotage:
     """A fault of the model's files: `edit` changes a copy of its folder, and the embedded model is looked for there."""
 
     @contextmanager
     def apply(scene: Scene) -> Iterator[None]:
         from trialplate.models import resolve
 
-        copy = scene.folder / "embedded" / SUBJECT.removeprefix("embedded:")
+        copy = scene.folder / "embedded" / subject.removeprefix("embedded:")
         copytree(resolve.EMBEDDED_FOLDER / copy.name, copy)
         edit(copy, scene)
         with patch.object(resolve, "EMBEDDED_FOLDER", copy.parent):
             yield
 
-    return Sabotage(name, text, apply)
+    return Sabotage(name, text, apply, subject)
 
 
-def on_stored(name: str, text: str, edit: Callable[[Tensors, Scene], Tensors | None]) -> Sabotage:
+def on_stored(
+    name: str, text: str, edit: Callable[[Tensors, Scene], Tensors | None], *, subject: str = SUBJECT
+) -> Sabotage:
     """A fault of the stored tensors: `edit` changes them in place or gives others."""
 
     def rewrite(folder: Path, scene: Scene) -> None:
@@ -64,10 +68,12 @@ def on_stored(name: str, text: str, edit: Callable[[Tensors, Scene], Tensors | N
         changed = edit(tensors, scene) or tensors
         save_file({n: t.contiguous() for n, t in changed.items()}, folder / "model.safetensors", {"format": "pt"})
 
-    return on_files(name, text, rewrite)
+    return on_files(name, text, rewrite, subject=subject)
 
 
-def on_json(name: str, text: str, file: str, edit: Callable[[dict[str, Any]], None]) -> Sabotage:
+def on_json(
+    name: str, text: str, file: str, edit: Callable[[dict[str, Any]], None], *, subject: str = SUBJECT
+) -> Sabotage:
     """A fault of one of the JSON files beside the weights."""
 
     def rewrite(folder: Path, scene: Scene) -> None:
@@ -75,10 +81,10 @@ def on_json(name: str, text: str, file: str, edit: Callable[[dict[str, Any]], No
         edit(content)
         (folder / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
-    return on_files(name, text, rewrite)
+    return on_files(name, text, rewrite, subject=subject)
 
 
-def on_module(name: str, text: str, edit: Callable[[nn.Module], None]) -> Sabotage:
+def on_module(name: str, text: str, edit: Callable[[nn.Module], None], *, subject: str = SUBJECT) -> Sabotage:
     """A fault that comes in after the files were read rightly: `edit` changes the module in memory."""
 
     @contextmanager
@@ -95,10 +101,10 @@ def on_module(name: str, text: str, edit: Callable[[nn.Module], None]) -> Sabota
         with patch.object(load, "load_weights", load_weights):
             yield
 
-    return Sabotage(name, text, apply)
+    return Sabotage(name, text, apply, subject)
 
 
-def on_code(name: str, text: str, *changes: Callable[[], tuple[Any, str, Any]]) -> Sabotage:
+def on_code(name: str, text: str, *changes: Callable[[], tuple[Any, str, Any]], subject: str = SUBJECT) -> Sabotage:
     """A fault of our own code: each change names an object, an attribute, and what stands there while the evals run."""
 
     @contextmanager
@@ -111,4 +117,4 @@ def on_code(name: str, text: str, *changes: Callable[[], tuple[Any, str, Any]]) 
                 stack.enter_context(patch.object(owner, attribute, value))
             yield
 
-    return Sabotage(name, text, apply)
+    return Sabotage(name, text, apply, subject)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from tests.kill_matrix.bench import Bench, BenchError
 from tests.kill_matrix.inner import EVALS
-from tests.kill_matrix.sabotage import SUBJECT, Sabotage
+from tests.kill_matrix.sabotage import ASM, SUBJECT, Sabotage
 
 from trialplate.gates.bind import Binding, bind
 from trialplate.gates.judge import Evidence, judge
@@ -20,8 +20,9 @@ from trialplate.gates.policy import Gate, Policy, load_policy
 from trialplate.report.model import Case, Measurement, Report
 
 EXEMPT = ("performance", "release")
+POLICIES = {SUBJECT: "embedded", ASM: "embedded-asm"}
 PIN_GATES = ("arc-easy-loglikelihoods", "wikitext2-rolling")
-"""Gates of published log-likelihoods; here they judge the embedded model against its own."""
+"""Gates of published log-likelihoods; here they judge an embedded model against its own."""
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Judge:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.cases = _by_function(bench.baseline)
-        gates = _gates()
+        gates = _gates(bench.subject)
         self.bindings = {name: _bound(gates, bench.baseline, name) for name in self.cases}
         for name in self.cases:
             for gate, status in self._status(bench.baseline, name).items():
@@ -92,10 +93,10 @@ class Judge:
         return {v.gate: v.status for v in judge(self.bindings[function], Evidence(_measured(report, function), cases))}
 
 
-def _gates() -> list[Gate]:
-    """Gates of the embedded policy, and those of published log-likelihoods. On few items the value itself must keep the bound: its
+def _gates(subject: str) -> list[Gate]:
+    """Gates of the subject's policy, and those of published log-likelihoods. On few items the value itself must keep the bound: its
     interval would be too wide for any model, and a single wrong answer would look like a catch."""
-    own, pythia = (load_policy(EVALS / "policies" / f"{name}.toml") for name in ("embedded", "pythia"))
+    own, pythia = (load_policy(EVALS / "policies" / f"{name}.toml") for name in (POLICIES[subject], "pythia"))
     gates = [*own.gates, *(g for g in pythia.gates if g.name in PIN_GATES)]
     return [msgspec.structs.replace(g, min_n=1, basis="point", models=None) for g in gates]
 
@@ -137,7 +138,9 @@ def _not_passed(before: dict[str, Case], now: dict[str, Case], report: Report) -
 
 def _plain(reason: str, most: int = 110) -> str:
     """The beginning of a reason without what differs between machines and runs: paths, numbers, the modules of errors."""
-    text = re.sub(r"/\S*/", "…/", reason).replace("|", "/").replace(f"{SUBJECT}: ", "")
+    text = re.sub(r"/\S*/", "…/", reason).replace("|", "/")
+    for subject in POLICIES:
+        text = text.replace(f"{subject}: ", "")
     text = re.sub(r"\b(?:\w+\.)+(\w+Error)\b", r"\1", text)
     text = re.sub(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", "N", text)
     return text if len(text) <= most else f"{text[:most].rstrip()}…"

@@ -76,6 +76,12 @@ def tiny_config(family: str, **changes):
         )
     if family == "cohere":
         return tf.CohereConfig(**{**usual, "num_key_value_heads": 2, **changes})
+    if family == "asm":
+        from asa.hf import ASMConfig
+
+        slots = {"num_slots": 6, "slotspace_dim": 8, "slotspace_gate_init": 0.0, "content_read_init": 0.0}
+        sizes = {"embed_dim": 32, "num_layers": 2, "num_heads": 4, "max_seq_len": 64, "write_chunk_size": 8}
+        return ASMConfig(**{**common, **sizes, **slots, **changes})
     if family == "mamba":
         return tf.MambaConfig(**{**common, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 4, **changes})
     raise ValueError(family)

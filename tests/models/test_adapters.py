@@ -71,6 +71,21 @@ def test_adapter_changes_logits_as_its_matrices_say(make_folder, lora):
     assert adapted.adapter.n_parameters == 2 * (4 * (32 + 96) + 4 * (32 + 64))
 
 
+def test_layers_that_a_model_passes_by_are_noticed(make_folder, lora, monkeypatch):
+    from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXMLP
+
+    def by_weight(self, x):
+        wide = torch.nn.functional.linear(x, self.dense_h_to_4h.weight, self.dense_h_to_4h.bias)
+        return self.dense_4h_to_h(self.act(wide))
+
+    monkeypatch.setattr(GPTNeoXMLP, "forward", by_weight)
+    with pytest.raises(
+        AdapterError,
+        match=r"2 of 4 layers .* are passed by in a forward pass, first 'gpt_neox\.layers\.0\.mlp\.dense_h_to_4h'",
+    ):
+        with_adapter(make_folder("gpt_neox"), lora)
+
+
 def test_disabled_adapter_is_exactly_the_base(make_folder, lora):
     folder = make_folder("gpt_neox")
     base, adapted = load(ModelSpec(str(folder))), with_adapter(folder, lora)

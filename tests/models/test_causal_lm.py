@@ -9,7 +9,7 @@ from trialplate.models.errors import ModelError, ModelLoadError
 from trialplate.models.load import load
 from trialplate.models.spec import ModelSpec
 
-FAMILIES = ["gpt_neox", "gpt2", "llama", "opt", "gpt_neo"]
+FAMILIES = ["gpt_neox", "gpt2", "llama", "opt", "gpt_neo", "asm"]
 TINY = ModelSpec("embedded:neox-tiny")
 
 

@@ -17,7 +17,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.fixture(params=["gpt_neox", "gpt2", "llama", "opt", "gpt_neo"])
+@pytest.fixture(params=["gpt_neox", "gpt2", "llama", "opt", "gpt_neo", "asm"])
 def model(request, make_folder):
     return load(ModelSpec(str(make_folder(request.param))))
 

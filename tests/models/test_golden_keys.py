@@ -72,7 +72,7 @@ def test_every_golden_list_is_readable_and_for_other_models():
 
 
 def test_expected_keys_of_each_family_are_those_it_saves(make_folder, build_config):
-    for family in ("gpt_neox", "llama", "opt"):
+    for family in ("gpt_neox", "llama", "opt", "asm"):
         expected = expected_keys(build_config(family))
         assert compare_keys(expected, read_manifest(make_folder(family))).is_same, family
         assert expected.keys() == read_manifest(make_folder(family)).keys(), family

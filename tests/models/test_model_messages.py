@@ -37,9 +37,9 @@ def test_misspelt_name():
 
 
 def test_folder_without_configuration(tmp_path):
-    (tmp_path / "weights.pt").touch()
+    (tmp_path / "weights.npz").touch()
     assert text_of(ModelSpec(str(tmp_path))) == (
-        f"{tmp_path} has no config.json, so it is not a model folder (it has weights.pt). "
+        f"{tmp_path} has no config.json, so it is not a model folder (it has weights.npz). "
         "Save the model with save_pretrained, or name another folder."
     )
 

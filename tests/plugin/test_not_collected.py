@@ -133,6 +133,19 @@ def test_the_task_option_keeps_one_task_and_names_itself(suite):
     assert suite.run("evals", "--trialplate-task=a", "--trialplate-task=b").ret == 0
 
 
+def test_a_case_for_another_architecture(suite, tiny_model):
+    case = "import pytest\n@pytest.mark.requires_architecture(ASKED)\ndef test_t(subject, record):\n    record('loss', 1, n=1)\n"
+    tiny_model(suite.path / "tiny")
+    for asked, why in (
+        ("'gpt_neox', num_hidden_layers=1, unsaid=3", {}),
+        ("'asm'", {"test_t": "is for models of type asm, ./tiny is of type gpt_neox"}),
+        ("'gpt_neox', num_hidden_layers=3", {"test_t": "is for models with num_hidden_layers=3, ./tiny has 1"}),
+    ):
+        suite.standard().write("evals/test_probe.py", case.replace("ASKED", asked))
+        suite.run("evals", "--trialplate-model=./tiny", "--trialplate-device=cpu")
+        assert left_out(suite.report()) == why
+
+
 def test_a_window_that_is_too_short_for_the_items(suite, tiny_model):
     window = (
         "import pytest\n@pytest.mark.requires_window(N)\ndef test_w(subject, record):\n    record('loss', 1, n=1)\n"

@@ -62,9 +62,10 @@ def pack(parts: Parts, cfg: Mapping[str, Any], settings: TrainSettings) -> dict[
     }
 
 
-def unpack(container: Mapping[str, Any], parts: Parts, settings: TrainSettings) -> None:
-    """Put every part where the container found it. SettingsError if it was written under other settings."""
-    _require_same(container["settings"], settings)
+def unpack(container: Mapping[str, Any], parts: Parts, cfg: Mapping[str, Any], settings: TrainSettings) -> None:
+    """Put every part where the container found it. SettingsError if it was written under other settings, or of another model."""
+    _require_same(container["settings"], dataclasses.asdict(settings))
+    _require_same(container["cfg"], cfg)
     parts.model.load_state_dict(container["model"])
     parts.optimizer.load_state_dict(container["opt"])
     parts.precision.load_state_dict(container["scaler"])
@@ -74,9 +75,13 @@ def unpack(container: Mapping[str, Any], parts: Parts, settings: TrainSettings) 
     set_generator_states(container["generators"])
 
 
-def _require_same(written: Mapping[str, Any], settings: TrainSettings) -> None:
-    now = dataclasses.asdict(settings)
-    other = [f"{name} was {written.get(name)!r}, is {now[name]!r}" for name in now if written.get(name) != now[name]]
+def _require_same(written: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    names = [*now, *(name for name in written if name not in now)]
+    other = [
+        f"{name} was {written.get(name)!r}, is {now.get(name)!r}"
+        for name in names
+        if written.get(name) != now.get(name)
+    ]
     if other:
         raise SettingsError(
             f"a training goes on with the settings that it began with: {'; '.join(other)}. Start a new run for others."

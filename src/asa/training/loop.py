@@ -122,7 +122,7 @@ class _Run:
 
     def restore(self) -> None:
         """Go to the last checkpoint."""
-        unpack(self.store.load(), self.parts, self.settings)
+        unpack(self.store.load(), self.parts, self.cfg, self.settings)
         self.folder.note_resumption(self.parts.counters.step, environment(self.parts.precision.device))
         self.folder.forget_after(self.parts.counters.step)
 

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from trialplate import __version__
+from trialplate.cli.inventory import inventory, seal
 from trialplate.cli.version import add_version
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 embedded = typer.Typer(help="The models that ship with the project.", no_args_is_help=True)
 app.add_typer(embedded, name="embedded")
 add_version(app, "trialplate", __version__)
+app.command()(inventory)
+app.command()(seal)
 
 
 @app.command()

@@ -57,7 +57,10 @@ def attach(
     layers = [name for name, part in module.named_modules() if isinstance(part, BaseTunerLayer)]
     _require_all_targets(settings, layers, folder, spec)
     _require_all_keys(peft_model, stored, folder, spec)
-    if torch.equal(before, _logits(module, probe)):
+    with _recording_calls(module) as called:
+        after = _logits(module, probe)
+    _require_all_called(module, layers, called, folder, spec)
+    if torch.equal(before, after):
         raise AdapterError(
             f"{spec.label}: the adapter in {folder} changes no logit (an untrained adapter starts at zero): its results would be those of the base model"
         )
@@ -165,6 +168,31 @@ def _require_all_targets(settings: Mapping[str, Any], layers: list[str], folder:
     if not layers or unmatched:
         raise AdapterError(
             f"{spec.label}: the adapter in {folder} is for modules {targets}, of which this model lacks {unmatched or 'all'}; it is an adapter of another architecture"
+        )
+
+
+@contextmanager
+def _recording_calls(module: nn.Module) -> Iterator[set[str]]:
+    """Names of the parts that a forward pass calls."""
+    called: set[str] = set()
+    hooks = [
+        part.register_forward_hook(lambda *_, name=name: called.add(name)) for name, part in module.named_modules()
+    ]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _require_all_called(module: nn.Module, layers: list[str], called: set[str], folder: Path, spec: ModelSpec) -> None:
+    """Code that takes a layer's weight without calling the layer leaves the adapter out: raise AdapterError. An expert that no token was
+    sent to is not called either, but then neither is the part that holds its layers."""
+    passed_by = [name for name in layers if name not in called and name.rpartition(".")[0] in called]
+    if passed_by:
+        raise AdapterError(
+            f"{spec.label}: {len(passed_by)} of {len(layers)} layers that the adapter in {folder} changes are passed by in a forward pass, first "
+            f"{passed_by[0]!r}: {type(module).__name__} reads their weights directly, so the adapter would be left out. Adapt other layers."
         )
 
 

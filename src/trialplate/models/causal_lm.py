@@ -13,15 +13,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from trialplate.checkpoints.digest import state_digest, weights_digest
-from trialplate.checkpoints.files import find_weights
+from trialplate.checkpoints.digest import state_digest
 from trialplate.checkpoints.keys import manifest_digest
-from trialplate.checkpoints.manifest import read_manifest, state_manifest
+from trialplate.checkpoints.manifest import state_manifest
 from trialplate.models.errors import ModelError, ModelLoadError
 from trialplate.models.head_split import head_can_be_split
 from trialplate.models.identity import AdapterInfo, config_digest
 from trialplate.models.resolve import Source
 from trialplate.models.spec import ModelSpec
+from trialplate.models.stored import stored_digest, stored_manifest
 from trialplate.models.tokenizers import TokenizerAdapter
 
 
@@ -111,22 +111,22 @@ class CausalLM:
     @torch.no_grad()
     def attentions(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """Attention probabilities of each layer, [b, n_heads, s, s] (query, key). Computed with eager attention; the implementation is restored.
+        For a model that reads the past through slots: the share of each token in what a head reads.
 
         Raises ModelError for a model that gives none."""
         before = getattr(self.module.config, "_attn_implementation", None)
         if before not in (None, "eager"):
             self.module.set_attn_implementation("eager")
         try:
-            found = getattr(
-                self.module(**self._inputs(ids, None, None), use_cache=False, output_attentions=True),
-                "attentions",
-                None,
-            )
+            output = self.module(**self._inputs(ids, None, None), use_cache=False, output_attentions=True)
+        except ValueError as error:
+            raise ModelError(f"{self._no_attention()}: {error}") from error
         finally:
             if before not in (None, "eager"):
                 self.module.set_attn_implementation(before)
+        found = getattr(output, "attentions", None)
         if not found or any(layer is None for layer in found):
-            raise ModelError(f"{self.label}: {type(self.module).__name__} gives no attention probabilities")
+            raise ModelError(self._no_attention())
         return list(found)
 
     def start(
@@ -176,6 +176,9 @@ class CausalLM:
     def _next_positions(self, state: DecodingState, ids: torch.Tensor) -> torch.Tensor:
         return state.next_position.unsqueeze(1) + torch.arange(ids.shape[1], device=ids.device)
 
+    def _no_attention(self) -> str:
+        return f"{self.label}: {type(self.module).__name__} gives no attention probabilities"
+
     def _no_cache(self) -> str:
         return f"{self.label}: {type(self.module).__name__} has no key/value cache, so it cannot decode step by step"
 
@@ -190,20 +193,14 @@ class CausalLM:
     @cached_property
     def weights_digest(self) -> str:
         """sha256 (hex) of the weights as stored (of the state_dict where there is no file), adapter included. The compute dtype plays no part."""
-        base = (
-            weights_digest(self.source.path)
-            if self.has_files and self.source
-            else state_digest(self.module.state_dict())
-        )
+        base = stored_digest(self.source) if self.has_files and self.source else state_digest(self.module.state_dict())
         return base if self.adapter is None else hashlib.sha256(f"{base}+{self.adapter.digest}".encode()).hexdigest()
 
     @cached_property
     def key_manifest_digest(self) -> str:
         """sha256 (hex) of names, dtypes and shapes of the stored weights (of the state_dict where there is no file)."""
         return manifest_digest(
-            read_manifest(find_weights(self.source.path))
-            if self.has_files and self.source
-            else state_manifest(self.module.state_dict())
+            stored_manifest(self.source) if self.has_files and self.source else state_manifest(self.module.state_dict())
         )
 
     @cached_property

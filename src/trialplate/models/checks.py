@@ -13,14 +13,14 @@ import torch
 
 from trialplate.checkpoints.diff import KeyDiff, compare_keys
 from trialplate.checkpoints.digest import state_digest
-from trialplate.checkpoints.files import find_weights
 from trialplate.checkpoints.keys import TensorInfo
-from trialplate.checkpoints.manifest import read_manifest, state_manifest
-from trialplate.checkpoints.tensors import iter_tensors
+from trialplate.checkpoints.manifest import state_manifest
 from trialplate.models.adapters import base_state
 from trialplate.models.causal_lm import CausalLM
 from trialplate.models.errors import ModelError
 from trialplate.models.load import quiet_transformers
+from trialplate.models.resolve import Source
+from trialplate.models.stored import comparable_manifest, comparable_tensors
 from trialplate.models.tied import declares_tied, is_tied
 
 
@@ -198,7 +198,7 @@ def key_coverage(model: CausalLM) -> KeyDiff:
     """Keys of the module in memory (wanted) against keys of its files (got), whatever the stored dtype. A head that is tied need not be stored.
 
     Raises ModelError for a model without files."""
-    stored = read_manifest(find_weights(_folder(model)))
+    stored = comparable_manifest(_source(model))
     wanted = state_manifest(base_state(model.module))
     head = [name for name in wanted if name.endswith(("lm_head.weight", "embed_out.weight"))]
     if is_tied(model.module) and not any(name.endswith(("lm_head.weight", "embed_out.weight")) for name in stored):
@@ -208,19 +208,19 @@ def key_coverage(model: CausalLM) -> KeyDiff:
 
 def stored_gap(model: CausalLM) -> StoredGap:
     """Weights in memory against the files they came from. Raises ModelError for a model without files or where no key is common."""
-    weights = find_weights(_folder(model))
+    source = _source(model)
     state = base_state(model.module)
-    diff = compare_keys(_any_dtype(state_manifest(state)), _any_dtype(read_manifest(weights)))
+    diff = compare_keys(_any_dtype(state_manifest(state)), _any_dtype(comparable_manifest(source)))
     in_memory = {renamed.new: renamed.old for renamed in diff.renamed if renamed.is_allowed}
     n_tensors, n_different, largest = 0, 0, 0.0
-    for name, stored in iter_tensors(weights):
+    for name, stored in comparable_tensors(source):
         tensor = state.get(in_memory.get(name, name))
         if tensor is None or not stored.is_floating_point() or tensor.shape != stored.shape:
             continue
         gap = _gap(stored.to(tensor.dtype), tensor.cpu())
         n_tensors, n_different, largest = n_tensors + 1, n_different + (gap != 0), max(largest, gap)
     if n_tensors == 0:
-        raise ModelError(f"{model.label}: no tensor of {weights.folder} has the name and shape of one in memory")
+        raise ModelError(f"{model.label}: no tensor of {source.path} has the name and shape of one in memory")
     return StoredGap(n_tensors, n_different, largest)
 
 
@@ -231,10 +231,10 @@ def dtypes_differing(model: CausalLM) -> int:
     )
 
 
-def _folder(model: CausalLM) -> Path:
+def _source(model: CausalLM) -> Source:
     if model.source is None or not model.has_files:
         raise ModelError(f"{model.label}: its weights come from no file, so there is nothing to compare them with")
-    return model.source.path
+    return model.source
 
 
 def _any_dtype(manifest: dict[str, TensorInfo]) -> dict[str, TensorInfo]:

@@ -14,13 +14,14 @@ from torch import nn
 
 from trialplate.checkpoints.files import WeightFiles, find_weights
 from trialplate.checkpoints.manifest import read_manifest
+from trialplate.models.asm import load_module
 from trialplate.models.causal_lm import CausalLM, cast_weights, initialise
 from trialplate.models.errors import ModelLoadError
 from trialplate.models.hub import go_offline
 from trialplate.models.resolve import Source, resolve, resolve_adapter
 from trialplate.models.spec import ModelSpec
 from trialplate.models.tied import require_tied_as_declared
-from trialplate.models.tokenizers import load_tokenizer, wrap_tokenizer
+from trialplate.models.tokenizers import source_tokenizer, wrap_tokenizer
 
 # A user's own way to make a model: (name, revision, device, dtype) -> CausalLM, (module, tokenizer), or None for "not mine".
 Factory = Callable[[str, str | None, str, str], Any]
@@ -85,9 +86,11 @@ def from_factory(spec: ModelSpec, made: object, device: torch.device) -> CausalL
 
 def _from_files(spec: ModelSpec, source: Source, device: torch.device, online: bool) -> CausalLM:
     adapter_folder = resolve_adapter(spec.adapter, online) if spec.adapter else None  # before the slow part
-    tokenizer = load_tokenizer(source.path)
+    tokenizer = source_tokenizer(source)
     dtype: torch.dtype = getattr(torch, spec.dtype)
-    if source.random_seed is not None:
+    if source.checkpoint is not None:
+        module = cast_weights(load_module(source.checkpoint, spec), dtype)
+    elif source.random_seed is not None:
         module = cast_weights(_initialised(source, spec), dtype)
     else:
         module = load_weights(source, spec, dtype)

@@ -1,8 +1,12 @@
 """From a name to a folder on this machine. No torch, and no network unless `online`.
 
-A name is, in this order: `embedded:…`; a path (it starts with `.`, `/` or `~`, or is an existing folder and no catalogue name); a catalogue
-name; a hub id `org/name`. A folder that shares its name with a catalogue entry is reached as `./name`."""
+A name is, in this order: `embedded:…`; a path (it starts with `.`, `/` or `~`, or is an existing folder and no catalogue name, or ends like a
+checkpoint file); a catalogue name; a hub id `org/name`. A folder that shares its name with a catalogue entry is reached as `./name`.
 
+A path leads to a folder that transformers reads (config.json with a model_type), or to a checkpoint file of an Addressed State Model, by itself
+or as the only one of its folder."""
+
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +26,18 @@ from trialplate.models.catalog import (
 from trialplate.models.errors import AdapterError, ModelNotFound
 from trialplate.models.spec import ModelSpec
 
-Kind = Literal["embedded", "folder", "hub", "factory"]
+Kind = Literal["embedded", "folder", "file", "hub", "factory"]
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model's files are. `random_seed` is set for a model whose weights are drawn, not stored. `commit` is the hub commit, 40 hex digits."""
+    """Where a model's files are. `random_seed` is set for a model whose weights are drawn, not stored. `commit` is the hub commit, 40 hex digits.
+
+    `checkpoint` is the weight file of an Addressed State Model that is not laid out for transformers; `path` is then its folder."""
 
     kind: Kind
     path: Path
@@ -38,6 +45,7 @@ class Source:
     revision: str | None = None
     commit: str | None = None
     random_seed: int | None = None
+    checkpoint: Path | None = None
 
 
 def resolve(spec: ModelSpec, online: bool = False, *, weights: bool = True) -> Source:
@@ -46,10 +54,10 @@ def resolve(spec: ModelSpec, online: bool = False, *, weights: bool = True) -> S
     Raises ModelNotFound saying what was asked, where it was looked for, and how to get it."""
     if spec.name.startswith("embedded:"):
         return _embedded(spec)
-    if _is_path(spec.name):
-        return _folder(spec, weights)
+    if _is_path(spec.name) or spec.name.endswith(_CHECKPOINTS):
+        return _local(spec, weights)
     entry = catalog_entry(spec.name)
-    if entry is None and not _HUB_ID.fullmatch(spec.name):
+    if entry is None and not HUB_ID.fullmatch(spec.name):
         raise ModelNotFound(_unknown_name(spec))
     if entry is not None and spec.revision and (reason := unknown_step(entry, spec.revision)):
         raise ModelNotFound(reason)
@@ -58,7 +66,7 @@ def resolve(spec: ModelSpec, online: bool = False, *, weights: bool = True) -> S
 
 def resolve_adapter(name: str, online: bool = False) -> Path:
     """Find the folder of a PEFT adapter: a path, or a hub id in the cache. Raises AdapterError."""
-    if _is_path(name) or not _HUB_ID.fullmatch(name):
+    if _is_path(name) or not HUB_ID.fullmatch(name):
         folder = Path(name).expanduser()
     elif online:
         folder = hub.download(name, None)
@@ -98,14 +106,28 @@ def _embedded(spec: ModelSpec) -> Source:
     return Source("embedded", folder, random_seed=seed)
 
 
-def _folder(spec: ModelSpec, weights: bool) -> Source:
-    folder = Path(spec.name).expanduser()
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing"
-        raise ModelNotFound(
-            f"no model folder at {folder.absolute()}: wanted a folder with config.json, weights and tokenizer, got {got}"
-        )
+def _local(spec: ModelSpec, weights: bool) -> Source:
+    path = Path(spec.name).expanduser()
+    if path.is_dir():
+        return _folder(spec, path, weights)
+    if path.suffix in _CHECKPOINTS:
+        if not path.is_file():
+            raise ModelNotFound(
+                f"no checkpoint file at {path.absolute()}: wanted a checkpoint of an Addressed State Model, got nothing"
+            )
+        _refuse_revision(spec, "a file")
+        return Source("file", path.parent, checkpoint=path)
+    got = "a file" if path.exists() else "nothing"
+    raise ModelNotFound(
+        f"no model folder at {path.absolute()}: wanted a folder with config.json, weights and tokenizer, or a checkpoint file "
+        f"({', '.join(_CHECKPOINTS)}), got {got}"
+    )
+
+
+def _folder(spec: ModelSpec, folder: Path, weights: bool) -> Source:
     _refuse_revision(spec, "a folder")
+    if not _is_for_transformers(folder) and (checkpoint := _only_checkpoint(folder)) is not None:
+        return Source("folder", folder, checkpoint=checkpoint)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise ModelNotFound(
             f"{folder} is an adapter, not a model: name its base with --model and the folder with --adapter"
@@ -116,9 +138,37 @@ def _folder(spec: ModelSpec, weights: bool) -> Source:
         )
     if weights and not has_weights(folder):
         raise ModelNotFound(
-            f"{folder} has config.json and no weights: wanted model.safetensors or its index, or pytorch_model.bin ({_listing(folder)})"
+            f"{folder} has config.json and no weights: wanted model.safetensors or its index, or pytorch_model.bin ({_listing(folder)}){_run_hint(folder)}"
         )
     return Source("folder", folder)
+
+
+def _is_for_transformers(folder: Path) -> bool:
+    """Whether config.json names an architecture of transformers; one that cannot be read is left to the loader, which says so."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return False
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return True
+    return not isinstance(content, dict) or "model_type" in content
+
+
+def _only_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint file of a folder that holds one. Raises ModelNotFound for several: which one is meant cannot be told."""
+    has_config = (
+        folder / "config.json"
+    ).is_file()  # without one, model.safetensors is half of a folder for transformers
+    files = [
+        file for file in folder.iterdir() if file.suffix in _CHECKPOINTS and not file.name.startswith("adapter_model")
+    ]
+    found = sorted(file for file in files if has_config or not file.name.startswith("model"))
+    if len(found) > 1:
+        raise ModelNotFound(
+            f"{folder} holds {len(found)} checkpoints ({', '.join(file.name for file in found[:5])}{' …' if len(found) > 5 else ''}): name the file that is meant"
+        )
+    return found[0] if found else None
 
 
 def _hub(spec: ModelSpec, hub_id: str, online: bool, weights: bool) -> Source:
@@ -162,6 +212,12 @@ def _not_cached(spec: ModelSpec, hub_id: str, folder: Path | None) -> str:
         else f" There is no folder {Path(hub_id).absolute()} either; nearest catalogue names: {', '.join(near)}."
     )
     return f"{found}. Get it with `{hub.download_command(hub_id, spec.revision)}`, or run with --online.{hint}"
+
+
+def _run_hint(folder: Path) -> str:
+    """Where the checkpoints of a training run are."""
+    found = sorted((folder / "checkpoints").glob("*.pt"))
+    return f". Name a checkpoint of it, such as {found[0]}" if found else ""
 
 
 def _listing(folder: Path) -> str:

@@ -10,7 +10,14 @@ from trialplate.models.errors import ModelLoadError
 from trialplate.models.spec import ModelSpec
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
-_EMBEDDINGS = ("wte.weight", "embed_tokens.weight", "embed_in.weight", "word_embeddings.weight", "embeddings.weight")
+_EMBEDDINGS = (
+    "wte.weight",
+    "embed_tokens.weight",
+    "embed_in.weight",
+    "word_embeddings.weight",
+    "embeddings.weight",
+    "tok.weight",
+)
 
 
 def declares_tied(module: Any) -> bool:

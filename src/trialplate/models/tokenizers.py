@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
+from trialplate.models import hub
+from trialplate.models.catalog import EMBEDDED, catalog_entry
 from trialplate.models.errors import TokenizerError
-from trialplate.models.resolve import resolve
+from trialplate.models.resolve import HUB_ID, Source, resolve
 from trialplate.models.spec import ModelSpec
 
 Encode = Callable[[str], list[int]]
@@ -158,9 +163,20 @@ def load_tokenizer(folder: Path) -> TokenizerAdapter:
     )
 
 
+def source_tokenizer(source: Source) -> TokenizerAdapter:
+    """The tokenizer of a model's files. For a checkpoint file: beside it, else in the folder above (that of its training run), else the one
+    that its configuration names, if this machine has it. Raises TokenizerError."""
+    if source.checkpoint is None:
+        return load_tokenizer(source.path)
+    for folder in (source.path, source.path.parent):
+        if _has_tokenizer(folder):
+            return load_tokenizer(folder)
+    return _named_tokenizer(source.checkpoint)
+
+
 def peek_tokenizer(spec: ModelSpec, online: bool = False) -> TokenizerAdapter:
     """The tokenizer of a model without its weights and without torch. Raises ModelNotFound or TokenizerError."""
-    return load_tokenizer(resolve(spec, online, weights=False).path)
+    return source_tokenizer(resolve(spec, online, weights=False))
 
 
 def peek_encode(spec: ModelSpec, online: bool = False) -> Encode:
@@ -209,6 +225,58 @@ def _backend(folder: Path) -> Tokenizer:
         else ""
     )
     raise TokenizerError(f"no tokenizer in {folder}: wanted tokenizer.json, or vocab.json with merges.txt.{also}")
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() or (
+        (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    )
+
+
+def byte_tokenizer() -> TokenizerAdapter:
+    """Ids 0 to 255 are the bytes of UTF-8, 256 ends a text and is never part of one: what byte models of `asa train-mini` are trained with."""
+    printable = [
+        *range(0x21, 0x7F),
+        *range(0xA1, 0xAD),
+        *range(0xAE, 0x100),
+    ]  # bytes that byte-level tokenizers write as themselves
+    others = (byte for byte in range(256) if byte not in printable)
+    letters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+    backend = Tokenizer(BPE({letters[byte]: byte for byte in range(256)} | {"<|end|>": 256}, []))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = ByteLevelDecoder()
+    return TokenizerAdapter(backend, eos_id=256)
+
+
+def _named_tokenizer(checkpoint: Path) -> TokenizerAdapter:
+    """The tokenizer that a checkpoint's configuration names, from this machine. The file is opened for it, which needs torch."""
+    from trialplate.models.asm import tokenizer_name
+
+    name = tokenizer_name(checkpoint)
+    if name == "bytes":
+        return byte_tokenizer()
+    hub_id = entry.hub_id if (entry := catalog_entry(name)) else name if HUB_ID.fullmatch(name) else ""
+    if (folder := _named_folder(name, hub_id)) is not None:
+        return load_tokenizer(folder)
+    where = f"which the hub cache {hub.cache_folder()} does not have" if hub_id else "which is not on this machine"
+    named = f" Its configuration names {name!r}, {where}." if name else ""
+    fetch = f", or fetch it with `{hub.download_command(hub_id, None)} tokenizer.json`" if hub_id else ""
+    raise TokenizerError(
+        f"no tokenizer for {checkpoint}: wanted tokenizer.json (or vocab.json with merges.txt) beside it in {checkpoint.parent}.{named} Put it there{fetch}."
+    )
+
+
+def _named_folder(name: str, hub_id: str) -> Path | None:
+    """The folder of a tokenizer by the name that a training gave it: a file, a folder, an embedded model, a model of the hub cache."""
+    path = Path(name).expanduser()
+    if name and path.name == "tokenizer.json" and path.is_file():
+        return path.parent
+    if name and _has_tokenizer(path):
+        return path
+    if name in EMBEDDED:
+        return resolve(ModelSpec(name), weights=False).path
+    found = (hub.cached_snapshot(hub_id, None, marker) for marker in ("tokenizer.json", "vocab.json") if hub_id)
+    return next((folder for folder in found if folder is not None), None)
 
 
 def _special_ids(folder: Path, backend: Tokenizer) -> dict[str, int | None]:

@@ -71,14 +71,34 @@ def source_of(config: pytest.Config, spec: Any) -> Any:
 
 
 def window(config: pytest.Config, spec: Any) -> int | None:
-    """How many tokens a subject reads at once, from its config.json without loading it; None where that does not say."""
+    """How many tokens a subject reads at once, from its configuration without loading it; None where that does not say."""
+    from trialplate.models.stored import context_length
+
+    found = source_of(config, spec)
+    return int(pool(config).lease(spec).max_length) if found is None else context_length(found)
+
+
+def configuration(config: pytest.Config, spec: Any) -> dict[str, Any]:
+    """What a subject's configuration says, `model_type` among it, without loading its weights. Raises ModelLoadError for a torn file."""
     found = source_of(config, spec)
     if found is None:
-        return int(pool(config).lease(spec).max_length)
-    path = found.path / "config.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    lengths = (content.get(k) for k in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"))
-    return next((x for x in lengths if isinstance(x, int)), None)
+        content: dict[str, Any] = pool(config).lease(spec).module.config.to_dict()
+    elif found.checkpoint is not None:
+        content = {**_stored_settings(found.checkpoint), "model_type": "asm"}
+    else:
+        content = json.loads((found.path / "config.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _stored_settings(file: Path) -> dict[str, Any]:
+    from asa.checkpoint import CheckpointError
+    from asa.checkpoint_files import read_stored
+    from trialplate.models.errors import ModelLoadError
+
+    try:
+        return dict(read_stored(file, meta=True).cfg or {})
+    except CheckpointError as error:
+        raise ModelLoadError(str(error)) from error
 
 
 def cache(config: pytest.Config) -> Any:
@@ -108,9 +128,9 @@ def weights_digest_of(spec: Any, *, online: bool) -> str:
 
     found = resolve(spec, online=online)
     if found.random_seed is None and spec.adapter is None:
-        from trialplate.checkpoints.digest import weights_digest
+        from trialplate.models.stored import stored_digest
 
-        return weights_digest(found.path)
+        return stored_digest(found)
     from trialplate.models.load import load as load_model
 
     return load_model(spec, online=online).weights_digest

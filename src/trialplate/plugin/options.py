@@ -59,6 +59,7 @@ MARKS = (
     "requires_tokens(name): needs a tokenizer that can do this (see tasks/requirements.py), else not collected",
     "requires_data(file): needs this file in the data folder, else not collected",
     "requires_window(n): needs a model that reads n tokens at once, else not collected",
+    "requires_architecture(model_type, **settings): needs a model of this architecture, configured like this, else not collected",
     "requires_files: needs a model whose weights come from files, else not collected",
     "requires_golden(folder): needs a golden file of the model, else not collected",
     "requires_no_adapter: needs a model without an adapter, else not collected",

@@ -140,6 +140,9 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
         yield "does not apply to a model with an adapter"
     if item.get_closest_marker("requires_files") and (why := _lacks_files(config, spec)):
         yield why
+    for mark in item.iter_markers("requires_architecture"):
+        if why := _lacks_architecture(config, spec, *mark.args, **mark.kwargs):
+            yield why
     for name, check in checks.items():
         for mark in item.iter_markers(name):
             for argument in mark.args:
@@ -147,7 +150,7 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
                     yield why
 
 
-_NEED_MODEL = ("requires_tokens", "requires_files", "requires_golden", "requires_window")
+_NEED_MODEL = ("requires_tokens", "requires_files", "requires_golden", "requires_window", "requires_architecture")
 
 
 def _is_gate(item: pytest.Item) -> bool:
@@ -216,6 +219,16 @@ def _lacks_window(config: pytest.Config, spec: Any, n: int) -> str | None:
 
     length = window(config, spec)
     return f"needs a window of {n} tokens, {spec.label} has {length}" if length is not None and length < n else None
+
+
+def _lacks_architecture(config: pytest.Config, spec: Any, model_type: str, **settings: Any) -> str | None:
+    from trialplate.plugin.loading import configuration
+
+    found = configuration(config, spec)
+    if (has := found.get("model_type", "unknown")) != model_type:
+        return f"is for models of type {model_type}, {spec.label} is of type {has}"
+    other = (f"{k}={v}, {spec.label} has {found[k]}" for k, v in settings.items() if found.get(k, v) != v)
+    return next((f"is for models with {text}" for text in other), None)
 
 
 def _lacks_golden(config: pytest.Config, spec: Any, name: str) -> str | None:

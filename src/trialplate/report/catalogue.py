@@ -98,6 +98,55 @@ METRICS: dict[str, Metric] = {
     "batch_mismatches": _count(
         "strings whose batched encoding differs from the single one, or whose offsets leave gaps"
     ),
+    # addressed state models
+    "fingerprint_gap": Metric(
+        "logit", "lower", 0.0, None, "largest distance of a logit from the golden one of fixed ids"
+    ),
+    "decoding_state": Metric("number", "lower", 0.0, None, "numbers that decoding keeps of one text, over all layers"),
+    "bits_per_byte_cost": Metric(
+        "bit/byte",
+        "higher",
+        None,
+        None,
+        "bits per byte with another write than the checkpoint's own, minus those with its own",
+    ),
+    "logit_shift": Metric("ratio", "none", 0.0, None, "change of the centred logits relative to their size"),
+    "read_entropy": Metric("nat", "none", 0.0, None, "mean entropy of the read weights of a layer"),
+    "read_sharpness": Metric(
+        "fraction", "none", 0.0, 1.0, "1 minus entropy of the read weights over ln K; 0 is uniform over slots"
+    ),
+    "top1_frequency": Metric("fraction", "none", 0.0, 1.0, "share of reads whose first choice is the favourite slot"),
+    "usage_perplexity": Metric("count", "none", 1.0, None, "slots in use: exp of the entropy of the mean read weights"),
+    "slots_ever_chosen": Metric(
+        "fraction", "none", 0.0, 1.0, "share of slots of a head that are somewhere its first choice"
+    ),
+    "knockout_cost": Metric(
+        "bit/byte", "none", None, None, "bits per byte lost where no head of a layer may read a slot"
+    ),
+    "usage_cost_correlation": Metric(
+        "correlation", "none", -1.0, 1.0, "rank correlation over slots of mean read weight and knock-out cost"
+    ),
+    "refinement_alpha": Metric(
+        "ratio", "none", None, None, "component of the refinement along the read, over the read"
+    ),
+    "refinement_orthogonal": Metric("fraction", "none", 0.0, 1.0, "part of the refinement's length across the read"),
+    "refinement_size": Metric("ratio", "none", 0.0, None, "length of the refinement over that of the read"),
+    "refinement_cost": Metric(
+        "nat/token", "none", None, None, "loss added where every refinement keeps only the named part"
+    ),
+    "paris_margin": Metric("nat", "none", None, None, "mean log P( Paris) minus log P( the) over prompts of one role"),
+    "paris_contrast": Metric("nat", "higher", None, None, "Paris margin of target prompts minus that of controls"),
+    "margin_slope": Metric(
+        "logit/unit", "none", None, None, "change of the margin a unit step of one arm, from the arm's own baseline"
+    ),
+    "routing_share": Metric(
+        "fraction", "none", 0.0, 1.0, "share of routing in the absolute slopes of routing and held residual"
+    ),
+    "baseline_gap": Metric(
+        "logit", "lower", 0.0, None, "largest distance of a margin at step 0 from the undisturbed one"
+    ),
+    # archive
+    "sealed_files_intact": _fraction("share of the files of an archive that are there and as they were sealed"),
     # cost: measured and shown, never judged by default
     "tokens_per_second": Metric("token/s", "higher", 0.0, None, "throughput"),
     "seconds": Metric("s", "lower", 0.0, None, "wall time"),

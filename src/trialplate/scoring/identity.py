@@ -38,19 +38,32 @@ def responder(model: ScorableModel) -> str | None:
         "device": model.device.type,
         "code": code_digest(),
         "adapter_code": _file_digest(getattr(sys.modules.get(type(model).__module__), "__file__", None)),
+        "model_code": _model_code(getattr(sys.modules.get(type(model.module).__module__), "__file__", None)),
+        "structure": repr(model.module),
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def is_patched(module: nn.Module) -> bool:
-    """Whether something other than weights and configuration decides what a module computes: hooks, a forward replaced on an object, a disabled adapter."""
+    """Whether something other than weights and configuration decides what a module computes: hooks, a forward replaced on an object, a disabled
+    adapter, an attention layer of addressed states that is steered from outside."""
     return any(
         _foreign(part._forward_hooks)
         or _foreign(part._forward_pre_hooks)
         or "forward" in vars(part)
         or getattr(part, "disable_adapters", False) is True  # on whole models of transformers it is a method
+        or _is_steered(part)
         for part in module.modules()
+    )
+
+
+def _is_steered(part: nn.Module) -> bool:
+    """Whether an attribute that an attention layer of addressed states reads at every call says other than "as trained"."""
+    return (
+        getattr(part, "routing_override", None) is not None
+        or getattr(part, "slot_mask", None) is not None
+        or getattr(part, "_intv_mode", None) not in (None, "off")
     )
 
 
@@ -62,10 +75,7 @@ def _foreign(hooks: Mapping[int, object]) -> bool:
 @cache
 def code_digest() -> str:
     """The version of the scoring rules, with a sha256 (hex) over the sources of this package."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return f"{SCORING_VERSION}-{digest.hexdigest()}"
+    return f"{SCORING_VERSION}-{_sources_digest(Path(__file__).parent)}"
 
 
 @torch.inference_mode()
@@ -89,6 +99,20 @@ def checksum(tensor: torch.Tensor) -> int:
         total = int((chunk * weights[: chunk.numel()]).sum())  # wraps around, which is what is meant
         digest.update(total.to_bytes(8, "little", signed=True))
     return int.from_bytes(digest.digest()[:8], "little")
+
+
+@cache
+def _model_code(file: str | None) -> str | None:
+    """The code that a model runs, as far as it lies beside its class: of an architecture of transformers, of the ASM, of a user's own folder."""
+    return _sources_digest(Path(file).parent) if file and Path(file).is_file() else None
+
+
+def _sources_digest(folder: Path) -> str:
+    """sha256 (hex) of the sources of a folder."""
+    digest = hashlib.sha256()
+    for source in sorted(folder.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _file_digest(path: str | None) -> str | None:
