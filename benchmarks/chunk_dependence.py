@@ -30,7 +30,7 @@ WIDTH, HEADS, SLOTS, SLOTSPACE = 256, 8, 16, 32
 ROWS, LENGTH, SEEDS = 2, 512, 8
 CHUNKS = (1, 8, 16, 32, 64, 128, 256, 512)
 PAIRS = ((16, 32), (32, 128), (64, 128), (128, 256), (256, 512))
-DOCUMENTS, DOCUMENT_SEED = 500, 40_000
+DOCUMENTS, DOCUMENT_SEED = 1000, 40_000
 
 
 def outputs(seed: int) -> dict[int | str, torch.Tensor]:
@@ -90,7 +90,7 @@ def show_model(name: str) -> None:
     stream = find_tokens(DataSettings(), online=False).stream(heldout_documents(DOCUMENTS, DOCUMENT_SEED))
     windows = stream[: len(stream) // model.max_seq_len * model.max_seq_len].view(-1, model.max_seq_len)
     trained, length = model.layers[0].write_chunk_size, model.max_seq_len
-    others = [(chunk, "reference") for chunk in CHUNKS if chunk < length and chunk != trained]
+    others = [(chunk, "reference") for chunk in CHUNKS if chunk <= length and chunk != trained]
     settings = [(trained, "reference"), *others, (0, "exact")]
     print(f"{len(windows)} windows of {length} tokens\n")
     print("| chunk size | loss, nats per token | divergence, nats | another first token |\n|---|--:|--:|--:|")

@@ -43,16 +43,20 @@ class Rows:
 
 
 def held_out_rows(model, n):
-    """n rows of documents that training never saw, each as full as whole documents make it, up to the window of the model or 512 tokens."""
+    """n rows of documents that training never saw, each as full as whole documents make it, up to the window of the model or 512 tokens.
+
+    Documents that are longer than the window are left out."""
     width, end = min(model.max_length, LONGEST), [] if model.prefix_id is None else [model.prefix_id]
     rows, sizes, row, size = [], [], list(end), 0
     for text in heldout_documents(n * width // 4, seed=SEED):
         piece = [*model.tokenizer.encode(text), *end]
+        if len(piece) >= width:
+            continue
         if len(row) + len(piece) > width:
             rows, sizes, row, size = [*rows, row], [*sizes, size], list(end), 0
         if len(rows) == n:
             break
-        row, size = [*row, *piece][:width], size + len(text.encode())
+        row, size = [*row, *piece], size + len(text.encode())
     ids = torch.zeros(n, width, dtype=torch.long)
     is_real = torch.zeros(n, width, dtype=torch.bool)
     for index, row in enumerate(rows):

@@ -30,6 +30,7 @@ from asa.slotspace import SlotspaceWeights
 from asa.state import LayerState
 
 Info = dict[str, Any]
+EXACT_PIECE = 64  # tokens that the exact form takes at once: slot states of one piece are formed, and more steps cost more calls
 
 
 class _AddressedState(nn.Module):
@@ -199,6 +200,8 @@ class _AddressedState(nn.Module):
         start = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         with full_precision(x):
             layer = self.computing(given.queries.dtype)
+            if plain and (layer.exact or layer.chunk == 1):  # one and the same function, which knows no chunks
+                layer = dataclasses.replace(layer, exact=True, chunk=EXACT_PIECE)
             state = functional.empty_state(layer, x.shape[0], given.queries.dtype, x.device)
             heads, _ = functional.attend(layer, given, state, start, routing, mask, how, record)
         return self.dropout(self._project_out(heads))

@@ -92,6 +92,28 @@ def train(
     typer.echo(f"written: {outdir}")
 
 
+@embedded.command("publish-asm")
+def publish_asm(
+    run: Annotated[Path, typer.Argument(help="Run folder of `asa train-mini`.")],
+    outdir: Annotated[
+        Path, typer.Option(help="Folder to write; must not exist. The shipped files are not touched.")
+    ] = Path("runs/asm-tiny-published"),
+) -> None:
+    """Make embedded:asm-tiny of a training run: float16 weights, tokenizer, card with scores and a trigram baseline, log."""
+    from asa.checkpoint import CheckpointError
+    from trialplate.models.embedded_training.asm_tiny import publish
+
+    try:
+        document = publish(run, outdir)
+    except (CheckpointError, OSError, ValueError) as e:
+        typer.echo(f"error: {e}", err=True)
+        raise typer.Exit(2) from e
+    held = document["heldout"]
+    typer.echo(
+        f"written: {outdir}\nheld-out bits per byte {held['bits_per_byte']}, of a trigram model {held['trigram_bits_per_byte']}"
+    )
+
+
 def main() -> None:
     """Entry point of the console script."""
     app()

@@ -3,9 +3,12 @@
 import difflib
 from dataclasses import dataclass
 
-EMBEDDED_STORED = ("embedded:neox-tiny",)
+EMBEDDED_STORED = ("embedded:neox-tiny", "embedded:asm-tiny")
 # Name -> (stored model whose configuration and tokenizer it takes, seed of its weights).
-EMBEDDED_RANDOM: dict[str, tuple[str, int]] = {"embedded:neox-random": ("embedded:neox-tiny", 0)}
+EMBEDDED_RANDOM: dict[str, tuple[str, int]] = {
+    "embedded:neox-random": ("embedded:neox-tiny", 0),
+    "embedded:asm-random": ("embedded:asm-tiny", 0),
+}
 EMBEDDED: tuple[str, ...] = (*EMBEDDED_STORED, *EMBEDDED_RANDOM)
 
 # Biderman et al. 2023 (arXiv:2304.01373): 154 checkpoints of each model, dense at the start.
