@@ -30,7 +30,9 @@ from asa.slotspace import SlotspaceWeights
 from asa.state import LayerState
 
 Info = dict[str, Any]
-EXACT_PIECE = 64  # tokens that the exact form takes at once: slot states of one piece are formed, and more steps cost more calls
+EXACT_PIECE = (
+    64  # tokens that the exact form takes at once: slot states of one piece are formed, and more steps cost more calls
+)
 
 
 class _AddressedState(nn.Module):

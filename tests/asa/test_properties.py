@@ -298,7 +298,10 @@ def test_a_wrapped_projection_acts_on_every_path(name):
     class Adapted(torch.nn.Module):
         def __init__(self, base):
             super().__init__()
-            self.base, self.delta = base, torch.nn.Parameter(torch.randn(base.weight.shape, generator=torch.Generator().manual_seed(5)))
+            self.base, self.delta = (
+                base,
+                torch.nn.Parameter(torch.randn(base.weight.shape, generator=torch.Generator().manual_seed(5))),
+            )
 
         @property
         def weight(self):

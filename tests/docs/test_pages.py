@@ -82,23 +82,24 @@ def test_files_that_are_named_exist(page):
     assert [name for name in named if name not in there and not (ROOT / "src" / name).exists()] == []
 
 
+def typed(text):
+    """(program, command, what follows it) of lines that begin with `$ ` or four spaces, and of code between backticks."""
+    return re.findall(r"(?:^\$ |^ {4}|`)(asa|trialplate|make) ([a-z-]+)(?: ([a-z-]+))?", text, re.MULTILINE)
+
+
 def test_commands_that_are_typed_exist():
-    """Lines that begin with `$ ` or four spaces in blocks of the README and of REPRODUCIBILITY."""
-    known = {
-        "asa": set(get_command(asa.app).commands),
-        "trialplate": set(get_command(app.app).commands),
-        "make": set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)),
-    }
+    groups = {"asa": get_command(asa.app), "trialplate": get_command(app.app)}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     wrong, seen = [], set()
     for page in (ROOT / "README.md", ROOT / "REPRODUCIBILITY.md"):
-        for program, command in re.findall(
-            r"^(?:\$ |    )(asa|trialplate|make) ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE
-        ):
+        for program, command, argument in typed(page.read_text(encoding="utf-8")):
             seen.add(program)
-            if command not in known[program]:
-                wrong.append(f"{page.name}: {program} {command}")
+            known = targets if program == "make" else set(groups[program].commands)
+            below = getattr(groups[program].commands.get(command), "commands", {}) if program != "make" else {}
+            if command not in known or (below and argument not in below):
+                wrong.append(f"{page.name}: {program} {command} {argument}".rstrip())
     assert wrong == []
-    assert seen == set(known)
+    assert seen == {"asa", "trialplate", "make"}
 
 
 def test_the_citation_is_of_this_version():
