@@ -375,7 +375,7 @@ class AddressedStateAttention(_AddressedState):
 
 
 class AddressedStateAttentionOnline(_AddressedState):
-    """The layer without controls. It silences slotspace maps of masked tokens before their feature map, so with padding inside a text
+    """The layer whose calls take no controls (its attributes act as in the default class). It silences slotspace maps of masked tokens before their feature map, so with padding inside a text
     later positions differ from the default class; otherwise the two agree."""
 
     masks_before_features = True
@@ -390,7 +390,7 @@ class AddressedStateAttentionOnline(_AddressedState):
     ) -> tuple[torch.Tensor, Info | None]:
         """y [b, T, C], and with `return_info` a dict: empty, or scalar statistics with `return_light_stats`."""
         record = Recorded() if return_info and return_light_stats else None
-        y = self._compute(x, attention_mask, self._routing(), SlotMask(), record)
+        y = self._compute(x, attention_mask, self._routing(), self._slot_mask(None, "read", "all"), record)
         if record is None:
             return y, {} if return_info else None
         stats = {f"{name}_mean": value for name, value in self._scalars().items()} | self._delta_norm(record)

@@ -84,8 +84,8 @@ class ASMLanguageModel(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, list[Info | None]]:
         """Logits [b, T, vocab], or (logits, [record of each layer]) with `return_info`. Controls go to every layer.
 
-        `attention_mask` [b, T]: non-zero = valid; positions are columns, padding counted. Raises ValueError for no token, more than
-        `max_seq_len` of them, or ids outside the vocabulary."""
+        `attention_mask` [b, T]: non-zero = valid; positions are columns, padding counted. Raises ValueError for no token or more than
+        `max_seq_len` of them, IndexError for ids outside the vocabulary."""
         hidden, infos = self._run(input_ids, attention_mask, return_info, controls)
         logits: torch.Tensor = self.lm_head(hidden)
         return (logits, infos) if return_info else logits

@@ -17,8 +17,8 @@ class ConfigError(ValueError):
 
 @dataclass
 class ASMTrainConfig:
-    """All fields of a published ASM configuration. `write_mode`, `mlp_bias` and `slotspace_fused` settings of later releases that are not
-    fields here are kept in `unknown` when a mapping is read: nothing that a checkpoint says is lost."""
+    """All fields of a published ASM configuration, and two of our own: `write_mode` and `mlp_bias`. Fields that are unknown here are kept in
+    `unknown` when a mapping is read: nothing that a checkpoint says is lost."""
 
     # data
     dataset_name: str = "wikitext"

@@ -25,8 +25,7 @@ class Rotary(nn.Module):
 
     def table(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin of positions 0 .. length-1, each [length, D], kept for the next call."""
-        frequencies = self._at_least_float32()
-        key = (length, device, torch.promote_types(dtype, frequencies.dtype))
+        key = (length, device, dtype)
         if key not in self._tables:
             self._tables.clear()  # one length at a time is in use; older tables are of no more worth
             self._tables[key] = self.at(torch.arange(length, device=device), dtype)

@@ -7,7 +7,7 @@ from tests.kill_matrix.sabotage import Sabotage
 
 def all_sabotages() -> dict[str, tuple[Sabotage, ...]]:
     """{heading: sabotages}, in the order of the table. Names are unique."""
-    from tests.kill_matrix.sabotages import addressed, loaded, scoring, stored, tokenizing
+    from tests.kill_matrix.sabotages import addressed, archive, loaded, scoring, stored, tokenizing
 
     return {
         "Files": stored.SABOTAGES,
@@ -15,4 +15,5 @@ def all_sabotages() -> dict[str, tuple[Sabotage, ...]]:
         "Tokenizer": tokenizing.SABOTAGES,
         "Scoring and tasks": scoring.SABOTAGES,
         "Addressed State Model": addressed.SABOTAGES,
+        "Archive": archive.SABOTAGES,
     }
