@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from asa import AddressedStateAttention, AddressedStateAttentionOnline, tiled, tiled_layer, tiling
 from asa.tiling import tile_length
@@ -150,3 +151,27 @@ def test_dropout_is_drawn_once_for_both_passes():
             layer(x)[0].square().sum().backward()
         gradients.append(x.grad)
     assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        found = made if isinstance(made, tuple | list) else (made,)
+        self.numel = max([self.numel, *(t.numel() for t in found if isinstance(t, torch.Tensor))])
+        return made
+
+
+@pytest.mark.parametrize("length", [1024, 4096])
+def test_no_tensor_as_large_as_time_times_slots_times_width(length):
+    """Slot states of every token would be 16 x length x 64 numbers. The largest tensor here is a fixed number of segments wide, or the input's size."""
+    layer = AddressedStateAttention(64, 4, 16, dropout=0.0, slotspace_dim=8)
+    with Largest() as largest:
+        layer(torch.randn(1, length, 64, requires_grad=True))[0].sum().backward()
+    assert largest.numel <= max(length * 64, 64 * tiling.SEGMENT_ROWS)
+    assert largest.numel < 16 * length * 64 / 2
