@@ -116,19 +116,20 @@ def test_of_another_architecture_none_is_collected(tmp_path):
 def test_the_random_twin_is_measured_and_refused(tmp_path):
     policy = EVALS / "policies" / "embedded-asm.toml"
     report = run_evals(
-        tmp_path / "run", ["--model=embedded:asm-random", f"--policy={policy}", "--device=cpu", "--limit=24"]
+        tmp_path / "run",
+        ["--model=embedded:asm-random", f"--policy={policy}", "--device=cpu", "--limit=8"],
+        paths=[f"evals/{folder}" for folder in ("asa", "checkpoints", "likelihood", "probes/test_facts.py", "release")],
     )
     assert not report.pass_all
     assert {case.outcome for case in report.cases if not case.gate} == {"passed"}  # weak, and validly so
     status = {v.gate: v.status for v in report.gates}
     assert {status[name] for name in LEARNT} == {"FAIL"}
-    assert {status[name] for name in ("causal", "padding", "decoding", "baseline", "token-ids")} == {"PASS"}
+    assert {status[name] for name in ("causal", "padding", "decoding", "baseline")} == {"PASS"}
 
 
 LEARNT = (
     "bits-per-byte",
     "capitals",
-    "greater-than",
     "another-write-costs",
     "reads-differ-between-slots",
     "choice-of-slots",
@@ -150,7 +151,6 @@ def judge(tmp_path_factory):
     [
         ("rope-corrected", {"asa/test_fingerprint"}),
         ("chunk-doubled", {"asa/test_fingerprint", "asa/test_own_chunk_is_best"}),
-        ("exact-mode", {"asa/test_fingerprint", "asa/test_own_chunk_is_best"}),
         ("next-chunk-seen", {"asa/test_causality_across_borders"}),
         ("never-folded", {"asa/test_decoding_across_borders"}),
     ],
@@ -171,7 +171,7 @@ def test_the_policy_has_a_gate_for_every_metric_that_only_these_evals_record():
 
 
 @pytest.mark.fast
-def test_the_seven_faults_that_were_promised_are_among_the_sabotages():
+def test_every_way_to_misread_a_checkpoint_is_among_the_sabotages():
     assert {
         "rope-corrected",
         "chunk-doubled",
@@ -183,3 +183,18 @@ def test_the_seven_faults_that_were_promised_are_among_the_sabotages():
     } <= set(NAMED)
     assert {s.subject for s in SABOTAGES} == {ASM}
     assert np.all([s.text.endswith(".") for s in SABOTAGES])
+
+
+@pytest.mark.fast
+def test_what_the_model_cannot_do_is_measured_and_not_gated():
+    tasks = {g.where.get("task") for g in load_policy(EVALS / "policies" / "embedded-asm.toml").gates}
+    assert not tasks & {"arithmetic_99", "fixed_text", "induction_words", "induction_any", "paris_margin_notebook"}
+    assert tasks >= {
+        "ioi",
+        "greater_than",
+        "arithmetic_20",
+        "capitals",
+        "capitals_held_out",
+        "agreement",
+        "paris_margin",
+    }

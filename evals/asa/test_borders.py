@@ -1,7 +1,7 @@
 """Across the borders of write chunks: what any causal language model must do, where an Addressed State Model could go wrong.
 
 At a border the sums of a chunk are folded into what is carried, so causality, decoding and padding are measured on texts of several chunks
-(the model's own, or a quarter of its window where no border would lie inside it). Budget: 4 CPU seconds.
+(the model's own, or a quarter of its window where no border would lie inside it). Budget: 2 CPU seconds.
 """
 
 import pytest

@@ -4,7 +4,7 @@ What is measured: slopes of the margin against steps in a layer's read logits, a
 routing from there on is held as it was; both along the gradient of the other prompts, in units of the relative norm of what is moved, from
 each arm's own baseline. What is not claimed: that one of them carries the model. The share of routing depends on the unit and is recorded
 with the random twin's, whose routing has learnt nothing. See `trialplate.routing.comparison` for the method and what it corrects.
-Budget: 4 CPU seconds.
+Budget: 3 CPU seconds.
 """
 
 import pytest

@@ -2,7 +2,7 @@
 
 Symbols: K = slots of a layer. A slot is masked before the softmax, so its read weight goes to the slots that are kept. The cost is told in
 bits a byte of held-out rows, against the same rows with every slot. Nulls: other slots of the layer, the random twin, and for "what is read
-much is worth much" the same usages dealt to the slots at random. Budget: 6 CPU seconds.
+much is worth much" the same usages dealt to the slots at random. Budget: 8 CPU seconds.
 """
 
 import numpy as np
