@@ -27,7 +27,7 @@ from asa.rotary import Rotary
 from asa.routing import Routing, RoutingOverride, SlotMask, check_override_shape
 from asa.scan import WRITE_MODES
 from asa.slotspace import SlotspaceWeights
-from asa.state import LayerState
+from asa.state import LayerState, empty_layer_state
 
 Info = dict[str, Any]
 EXACT_PIECE = (
@@ -74,7 +74,9 @@ class _AddressedState(nn.Module):
         write_mode: str = "reference",
     ) -> None:
         super().__init__()
-        _check_sizes(embed_dim, num_heads, num_slots, slotspace_dim, write_chunk_size, use_slotspace_refine)
+        _check_sizes(embed_dim, num_heads, num_slots, write_chunk_size)
+        _check_slotspace(slotspace_dim, used=use_slotspace_refine, rotated=use_rope_slotspace)
+        _check_shares(slot_dropout=slot_dropout, slotspace_dropout=slotspace_dropout)
         if write_mode not in WRITE_MODES:
             raise ValueError(f"write_mode: wanted one of {', '.join(WRITE_MODES)}, got {write_mode!r}")
         self.embed_dim, self.num_heads, self.num_slots, self.head_dim = (
@@ -127,12 +129,20 @@ class _AddressedState(nn.Module):
         self.slot_k = None if wide is None else nn.Linear(wide, wide, bias=False)
         self.slot_v = None if wide is None else nn.Linear(wide, wide, bias=False)
         self.slot_out = None if wide is None else nn.Linear(wide, num_slots, bias=False)
-        slopes = torch.tensor(alibi_slopes(num_heads)) if use_alibi_write else torch.zeros(num_heads)
-        self.register_buffer("_alibi_slopes", slopes, persistent=False)
+        self.register_buffer("_alibi_slopes", self._slopes(), persistent=False)
         self.rope = Rotary(self.head_dim, rope_base) if use_rope_keys else None
         self.rope_slotspace = (
             Rotary(slotspace_dim, rope_base_slotspace) if use_slotspace_refine and use_rope_slotspace else None
         )
+
+    def _slopes(self) -> torch.Tensor:
+        return torch.tensor(alibi_slopes(self.num_heads)) if self.use_alibi_write else torch.zeros(self.num_heads)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # Slopes are constants outside the state dict: a layer that was made on no device has none until its weights are loaded.
+        super()._load_from_state_dict(*args, **kwargs)
+        device = torch.device("cpu") if self._alibi_slopes.is_meta else self._alibi_slopes.device
+        self._alibi_slopes = self._slopes().to(device, self._alibi_slopes.dtype)
 
     # Scalars as they act. Softplus of a raw parameter each, in at least float32.
 
@@ -162,16 +172,27 @@ class _AddressedState(nn.Module):
     def init_state(self, batch: int) -> LayerState:
         """The decoding state of `batch` rows that have read nothing."""
         dtype = torch.promote_types(self.slot_keys.dtype, torch.float32)
-        return functional.empty_state(self.computing(dtype), batch, dtype, self.slot_keys.device)
+        wide = self.slotspace_dim if self.use_slotspace_refine else 0
+        sizes = (batch, self.num_heads, self.num_slots, self.head_dim, wide)
+        return empty_layer_state(*sizes, dtype=dtype, device=self.slot_keys.device)
 
     def extend(
         self, x: torch.Tensor, state: LayerState, position: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, LayerState]:
         """Outputs [b, n, C] of the next tokens x [b, n, C] of rows that have read `position` [b] tokens, and the new state; `state` stays usable.
 
-        `attention_mask` [b, n] may end rows early (right padding): a row's state then stands after its last valid token."""
+        `attention_mask` [b, n] may end rows early (right padding): a row's state then stands after its last valid token.
+        Overrides speak of the new tokens: a tensor is [b, H, n, K], and a callable gets t0 and t1 among them; their positions in the text are
+        `ctx["position"]` [b] and on. Raises ValueError for other shapes, padding elsewhere, or an intervention that needs a whole chunk."""
         self._check_input(x, attention_mask)
+        _check_continuation(x, state, position, attention_mask)
         routing, mask, how = self._routing(), self._slot_mask(None, "read", "all"), self._refine()
+        check_override_shape(routing.override, x.shape[0], self.num_heads, x.shape[1], self.num_slots)
+        if how is not None and how.depends_on_chunk:
+            raise ValueError(
+                "orth_gate with a percentile threshold or clip depends on a whole write chunk, which decoding does not have: run the full forward, "
+                "or set _intv_tau_kind='abs' and _intv_score_clip_pctl=None"
+            )
         plain = routing.is_plain and mask.keep is None and how is None and not torch.is_grad_enabled()
         if plain and not bool(position.any()) and tiled_layer.fits(self, x.shape[1]):
             return tiled_layer.prefill(self, x, attention_mask)
@@ -204,7 +225,7 @@ class _AddressedState(nn.Module):
             layer = self.computing(given.queries.dtype)
             if plain and (layer.exact or layer.chunk == 1):  # one and the same function, which knows no chunks
                 layer = dataclasses.replace(layer, exact=True, chunk=EXACT_PIECE)
-            state = functional.empty_state(layer, x.shape[0], given.queries.dtype, x.device)
+            state = self.init_state(x.shape[0])
             heads, _ = functional.attend(layer, given, state, start, routing, mask, how, record)
         return self.dropout(self._project_out(heads))
 
@@ -282,18 +303,30 @@ class _AddressedState(nn.Module):
     def _check_input(self, x: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
         if x.ndim != 3 or x.shape[-1] != self.embed_dim:
             raise ValueError(f"x: wanted [batch, time, {self.embed_dim}], got {list(x.shape)}")
-        if x.shape[1] == 0:
-            raise ValueError("x holds no token: wanted at least one position, got time 0")
-        if attention_mask is not None and attention_mask.shape != x.shape[:2]:
+        if 0 in x.shape:
             raise ValueError(
-                f"attention_mask: wanted {list(x.shape[:2])} (batch, time), got {list(attention_mask.shape)}"
+                f"x holds no token: wanted at least one row and one position, got batch {x.shape[0]}, time {x.shape[1]}"
             )
+        weights = self.out_proj.weight.dtype
+        if x.dtype != weights and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"x: wanted {weights}, the dtype of the weights, got {x.dtype}. Cast either, or use torch.autocast"
+            )
+        if attention_mask is not None and (
+            not isinstance(attention_mask, torch.Tensor) or attention_mask.shape != x.shape[:2]
+        ):
+            got = (
+                list(attention_mask.shape)
+                if isinstance(attention_mask, torch.Tensor)
+                else type(attention_mask).__name__
+            )
+            raise ValueError(f"attention_mask: wanted a tensor {list(x.shape[:2])} (batch, time), got {got}")
 
     def _scalars(self) -> Info:
         """Strength where it is learned, the content weight (0 without content read), and the gate where it exists."""
         found = {
             "alibi_strength": self.strength if self._alibi_strength_param is not None else None,
-            "content_read_gamma": torch.tensor(0.0) if self.gamma is None else self.gamma,
+            "content_read_gamma": self.slot_keys.new_zeros(()) if self.gamma is None else self.gamma,
             "slotspace_gate": self.gate,
         }
         return {name: value.detach() for name, value in found.items() if value is not None}
@@ -434,7 +467,13 @@ class AddressedStateAttentionIntervene(AddressedStateAttention):
             self._intv_score_clip_pctl,
             self._intv_tau_per_head,
         )
-        return how if how.mode != "off" or self._log_refine_geom else None
+        if how.mode == "off" and not self._log_refine_geom:
+            return None
+        if not self.use_slotspace_refine:
+            raise ValueError(
+                f"_intv_mode={how.mode!r}, _log_refine_geom={self._log_refine_geom}: a layer with use_slotspace_refine=False has no refinement to split or log"
+            )
+        return how
 
     def _more_info(self, record: Recorded) -> Info:
         logged = (*INTERVENTION_LOGS, *GEOMETRY) if self._log_refine_geom else INTERVENTION_LOGS
@@ -448,18 +487,45 @@ VARIANTS: dict[str, type[_AddressedState]] = {
 }
 
 
-def _check_sizes(embed_dim: int, heads: int, slots: int, slotspace: int, chunk: int, refines: bool) -> None:
+def _check_sizes(embed_dim: int, heads: int, slots: int, chunk: int) -> None:
     for name, value in (("embed_dim", embed_dim), ("num_heads", heads), ("num_slots", slots)):
         if value < 1:
             raise ValueError(f"{name}: wanted at least 1, got {value}")
     if embed_dim % heads:
         raise ValueError(f"embed_dim {embed_dim} does not divide into num_heads {heads} equal parts")
-    if refines and (slotspace < 2 or slotspace % 2):
-        raise ValueError(
-            f"slotspace_dim: wanted an even number of at least 2 (its positions pair channels), got {slotspace}"
-        )
     if chunk < 0:
         raise ValueError(f"write_chunk_size: wanted 0 (the whole sequence) or more, got {chunk}")
+
+
+def _check_slotspace(width: int, *, used: bool, rotated: bool) -> None:
+    if used and (width < 1 or (rotated and width % 2)):
+        wanted = (
+            "an even number (its positions pair channels; use_rope_slotspace=False lifts that)"
+            if rotated
+            else "at least 1"
+        )
+        raise ValueError(f"slotspace_dim: wanted {wanted}, got {width}")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}: wanted a share from 0 to below 1, got {value}")
+
+
+def _check_continuation(
+    x: torch.Tensor, state: LayerState, position: torch.Tensor, attention_mask: torch.Tensor | None
+) -> None:
+    batch = x.shape[0]
+    if not isinstance(position, torch.Tensor) or position.shape != (batch,):
+        got = list(position.shape) if isinstance(position, torch.Tensor) else type(position).__name__
+        raise ValueError(f"position: wanted a tensor [{batch}], the tokens that each row has read, got {got}")
+    if state.write.den.shape[0] != batch:
+        raise ValueError(f"state: wanted one of {batch} rows, like x, got {state.write.den.shape[0]}")
+    if attention_mask is not None and bool(((attention_mask[:, 1:] != 0) & (attention_mask[:, :-1] == 0)).any()):
+        raise ValueError(
+            "padding on the right only: a valid token after padding would stand at another position than its column says"
+        )
 
 
 @contextmanager
@@ -475,7 +541,8 @@ def _inverse_softplus(strength: float, minimum: float) -> float:
             f"min_strength {minimum} is above alibi_strength_init {strength}: the strength starts at min_strength, as in published code",
             stacklevel=4,
         )
-    return math.log(math.expm1(max(strength - minimum, 1e-8)))
+    above = max(strength - minimum, 1e-8)
+    return above + math.log(-math.expm1(-above))  # log(exp(x) - 1), without the overflow
 
 
 def _scalar(value: float) -> nn.Parameter:

@@ -112,10 +112,6 @@ class ASMLanguageModel(nn.Module):
         """Hidden states [b, T, C] of prompts, and the state of each row after its last valid token. Padding must stand on the right.
 
         Raises ValueError for padding anywhere else: it would move the borders of write chunks."""
-        if attention_mask is not None and bool((attention_mask[:, 1:] != 0).gt(attention_mask[:, :-1] != 0).any()):
-            raise ValueError(
-                "prefill: wanted padding on the right only (a row's first token at column 0), got a valid token after padding"
-            )
         return self.extend(input_ids, self.init_state(input_ids.shape[0]), attention_mask)
 
     def extend(

@@ -254,7 +254,7 @@ def _with_twin(state: dict[str, torch.Tensor], cfg: ASMTrainConfig) -> tuple[dic
         absent, twin = ("lm_head.weight", embedding) if head is None else ("tok.weight", head)
         assert twin is not None
         return {**state, absent: twin}, (absent,)
-    if head.shape == embedding.shape and not torch.equal(head, embedding):
+    if head.shape == embedding.shape and not torch.equal(head.nan_to_num(nan=0.0), embedding.nan_to_num(nan=0.0)):
         raise CheckpointError(
             "tie_weights: the configuration ties head and embedding, but the checkpoint stores lm_head.weight and tok.weight (token_emb.weight "
             "in the other naming) with different values: one would be lost. Set tie_weights to False in the configuration, or save the model again"

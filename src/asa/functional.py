@@ -14,7 +14,7 @@ import torch
 from asa import refine
 from asa.rotary import Rotary, rotate
 from asa.routing import Routing, SlotMask, noisy, normalised, read_weights
-from asa.scan import WriteState, write_exact, write_reference
+from asa.scan import write_exact, write_reference
 from asa.slotspace import SlotspaceState, SlotspaceWeights, average_reads, features
 from asa.state import LayerState
 
@@ -80,6 +80,7 @@ class Chunk:
     slots: torch.Tensor  # [b, H, L, K, d]
     valid: torch.Tensor | None
     last_valid: torch.Tensor
+    position: torch.Tensor  # [b], of its first token in the text
 
 
 def attend(
@@ -116,6 +117,7 @@ def attend(
             written.slots,
             None if given.valid is None else given.valid[:, t0:t1],
             last_valid,
+            offset + t0,
         )
         output, slotspace = _read_chunk(layer, chunk, given, state.slotspace, routing, mask, how, record)
         state = LayerState(written.state, slotspace)
@@ -246,6 +248,7 @@ def _call_override(
         "slot_keys": layer.slot_keys,
         "slot_state_t": chunk.slots.transpose(2, 3),  # [b, H, K, L, d]: slot before time
         "valid": chunk.valid,
+        "position": chunk.position,
     }
     assert callable(routing.override)
     found = routing.override(chunk.t0, chunk.t1, logits, by_key, by_content, context)
@@ -299,20 +302,4 @@ def _last_valid(valid: torch.Tensor | None, length: int, offset: torch.Tensor) -
     if valid is None:
         return torch.full_like(offset, length - 1)
     columns = torch.arange(length, device=valid.device)
-    return torch.where(valid, columns, 0).amax(1)
-
-
-def empty_state(layer: Layer, batch: int, dtype: torch.dtype, device: torch.device) -> LayerState:
-    """The state before any token."""
-    heads, slots, width = layer.slot_keys.shape
-    write = WriteState.empty(batch, heads, slots, width, dtype=dtype, device=device)
-    if layer.slotspace is None:
-        return LayerState(write, None)
-    wide = layer.slotspace.queries.shape[0]
-    return LayerState(
-        write,
-        SlotspaceState(
-            torch.zeros(batch, heads, wide, slots, dtype=dtype, device=device),
-            torch.zeros(batch, heads, wide, dtype=dtype, device=device),
-        ),
-    )
+    return torch.where(valid, columns, -1).amax(1)  # -1: a row of padding has no last token

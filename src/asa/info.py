@@ -105,7 +105,7 @@ def light_stats(weights: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """Mean entropy (nats) of read weights and share of the most frequent first choice, each a mean over write chunks."""
     entropies, shares = [], []
     for chunk in weights:
-        p = chunk.float().clamp(min=1e-8)
+        p = chunk.clamp(min=1e-8)
         entropies.append(-(p * p.log()).sum(-1).mean())
         counts = torch.bincount(chunk.argmax(-1).flatten(), minlength=chunk.shape[-1])
         shares.append(counts.max() / counts.sum())

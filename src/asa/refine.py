@@ -48,6 +48,12 @@ class Refine:
             if value not in known:
                 raise ValueError(f"{name}: wanted one of {', '.join(known)}, got {value!r}")
 
+    @property
+    def depends_on_chunk(self) -> bool:
+        """Whether a threshold or clip is a quantile over the chunk."""
+        clips = self.score_clip_pctl is not None and 0 < self.score_clip_pctl < 100
+        return self.mode == "orth_gate" and (self.tau_kind == "pctl" or clips)
+
 
 @dataclass(slots=True)
 class Parts:

@@ -6,6 +6,8 @@ rotation and has no relative-position property; "correcting" it changes every tr
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -26,10 +28,21 @@ class Rotary(nn.Module):
     def table(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin of positions 0 .. length-1, each [length, D], kept for the next call."""
         key = (length, device, dtype)
-        if key not in self._tables:
-            self._tables.clear()  # one length at a time is in use; older tables are of no more worth
-            self._tables[key] = self.at(torch.arange(length, device=device), dtype)
-        return self._tables[key]
+        found = self._tables.get(key)
+        if found is None:
+            found = self.at(torch.arange(length, device=device), dtype)
+            self._tables = {key: found}  # one length at a time is in use
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tables": {}}  # tables are made again; a copy need not carry them
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # The frequencies are constants outside the state dict: a module that was made on no device has none until its weights are loaded.
+        super()._load_from_state_dict(*args, **kwargs)
+        device = torch.device("cpu") if self.inv_freq.is_meta else self.inv_freq.device
+        self.inv_freq = _frequencies(self.dim, self.base).to(device, self.inv_freq.dtype)
+        self._tables = {}
 
     def at(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin at integer positions [...], each [..., D] in `dtype`. Angles are formed in the precision of the frequencies."""

@@ -35,6 +35,10 @@ class Routing:
             raise ValueError(f"routing_mode: wanted one of {', '.join(ROUTING_MODES)}, got {self.mode!r}")
         if self.noise not in NOISES:
             raise ValueError(f"routing_noise: wanted None, 'gumbel' or 'gaussian', got {self.noise!r}")
+        if self.weights_override is not None and not isinstance(self.weights_override, torch.Tensor):
+            raise ValueError(
+                f"read_weights_override: wanted a tensor [batch, heads, time, slots], got {_described(self.weights_override)}"
+            )
         if self.mode == "external" and self.weights_override is None and self.override is None:
             raise ValueError("routing_mode='external' needs read_weights_override, weights [batch, heads, time, slots]")
 
@@ -108,7 +112,7 @@ def read_weights(
 ) -> torch.Tensor:
     """Weights of one chunk. An override wins over the mode; `call` evaluates a callable override."""
     if routing.override is not None:
-        return _overriding(routing.override, t0, t1, call).to(logits)
+        return _overriding(routing.override, t0, t1, call).to(logits).expand(logits.shape)
     if routing.mode == "softmax":
         return torch.softmax(logits / temperature, dim=-1)
     if routing.mode == "top1":
@@ -119,7 +123,7 @@ def read_weights(
     assert given is not None
     _check_routed_shape("read_weights_override", given, logits, length)
     chosen = given[..., t0:t1, :] if given.shape[-2] == length else given
-    return normalised(chosen.to(logits))
+    return normalised(chosen.to(logits)).expand(logits.shape)
 
 
 def normalised(weights: torch.Tensor) -> torch.Tensor:
@@ -139,8 +143,9 @@ def _topk(logits: torch.Tensor, topk: int) -> torch.Tensor:
 
 
 def _check_routed_shape(name: str, given: torch.Tensor, logits: torch.Tensor, length: int) -> None:
-    if given.ndim != 4 or given.shape[-1] != logits.shape[-1] or given.shape[-2] not in (1, length, logits.shape[-2]):
-        batch, heads, _, slots = logits.shape
+    batch, heads, _, slots = logits.shape
+    fits = given.ndim == 4 and given.shape[0] in (1, batch) and given.shape[1] in (1, heads) and given.shape[3] == slots
+    if not fits or given.shape[2] not in (1, length, logits.shape[2]):
         raise ValueError(
             f"{name}: wanted [{batch}, {heads}, {length}, {slots}] (batch, heads, time, slots), got {list(given.shape)}"
         )

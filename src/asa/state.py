@@ -48,5 +48,16 @@ class ASMState:
         return sum(tensor.numel() for layer in self.layers for tensor in layer.tensors()) // max(batch, 1)
 
 
+def empty_layer_state(
+    batch: int, heads: int, slots: int, width: int, wide: int, *, dtype: torch.dtype, device: torch.device
+) -> LayerState:
+    """The state before any token; `wide` is the slotspace width, 0 without slotspace."""
+    write = WriteState.empty(batch, heads, slots, width, dtype=dtype, device=device)
+    if wide == 0:
+        return LayerState(write, None)
+    outer = torch.zeros(batch, heads, wide, slots, dtype=dtype, device=device)
+    return LayerState(write, SlotspaceState(outer, torch.zeros(batch, heads, wide, dtype=dtype, device=device)))
+
+
 def _select(part: Any, rows: torch.Tensor) -> Any:
     return type(part)(*(getattr(part, f.name)[rows] for f in dataclasses.fields(part)))

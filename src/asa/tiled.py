@@ -100,6 +100,11 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_output: torch.Tensor) -> Any:
+        with torch.autocast(d_output.device.type, enabled=False):  # the caller may still be under it
+            return _Tiled._way_back(ctx, d_output)
+
+    @staticmethod
+    def _way_back(ctx: Any, d_output: torch.Tensor) -> Any:
         plan, fixed, starts, kept = ctx.walk
         x, *tensors = ctx.saved_tensors
         weights, small = Weights(*tensors[:3]), Parameters(*tensors[3:])

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 
 def fits(layer: _AddressedState, length: int) -> bool:
-    """Whether the tiled form computes this layer on so many tokens: reference writes in chunks that tiles of 8 to 128 tokens divide."""
-    return layer.write_mode == "reference" and tile_length(layer.write_chunk_size, length) is not None
+    """Whether the tiled form computes this layer on so many tokens: reference writes in chunks that tiles of 8 to 128 tokens divide, and
+    nobody watches the projections, which it multiplies as one matrix."""
+    watched = any(m._forward_hooks or m._forward_pre_hooks for m in (layer.Wq_read, layer.Wk_write, layer.Wv_write))
+    return layer.write_mode == "reference" and not watched and tile_length(layer.write_chunk_size, length) is not None
 
 
 def forward(layer: _AddressedState, x: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

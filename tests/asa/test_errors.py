@@ -50,7 +50,7 @@ def test_constructor(changes, message):
         ({"info_level": "most"}, "info_level: wanted one of basic"),
         ({"info_cfg": {"stride": 2}}, "info_cfg: unknown stride"),
         ({"info_cfg": {"time_stride": 0}}, "strides are at least 1"),
-        ({"attention_mask": torch.ones(2, 8)}, r"attention_mask: wanted \[2, 9\]"),
+        ({"attention_mask": torch.ones(2, 8)}, r"attention_mask: wanted a tensor \[2, 9\]"),
     ],
 )
 def test_call(call, message):
@@ -141,3 +141,34 @@ def test_min_strength_above_the_initial_strength_is_said():
     with pytest.warns(UserWarning, match="min_strength 0.5 is above alibi_strength_init 0.1"):
         layer = AddressedStateAttention(24, 4, 8, min_strength=0.5)
     assert abs(float(layer.strength.detach()) - 0.5) < 1e-6
+
+
+def test_decoding():
+    layer = AddressedStateAttentionIntervene(24, 4, 8).eval()
+    x, start = torch.randn(2, 3, 24), torch.zeros(2, dtype=torch.long)
+    state = layer.init_state(2)
+    with pytest.raises(ValueError, match="padding on the right only"):
+        layer.extend(x, state, start, torch.tensor([[1, 1, 1], [0, 1, 1]]))
+    with pytest.raises(ValueError, match=r"position: wanted a tensor \[2\]"):
+        layer.extend(x, state, 0)
+    with pytest.raises(ValueError, match="state: wanted one of 2 rows"):
+        layer.extend(x, layer.init_state(3), start)
+    with setting(layer, _intv_mode="orth_gate"), pytest.raises(ValueError, match="depends on a whole write chunk"):
+        layer.extend(x, state, start)
+    with (
+        setting(layer, routing_override=torch.ones(2, 4, 9, 8)),
+        pytest.raises(ValueError, match="routing_override: wanted"),
+    ):
+        layer.extend(x, state, start)
+
+
+def test_no_refinement_to_intervene_on():
+    layer = AddressedStateAttentionIntervene(24, 4, 8, use_slotspace_refine=False)
+    with setting(layer, _intv_mode="delta_par"), pytest.raises(ValueError, match="has no refinement to split or log"):
+        layer(torch.randn(2, 3, 24))
+
+
+@pytest.mark.parametrize("return_info", [False, True])
+def test_dtype_of_the_input(return_info):
+    with pytest.raises(ValueError, match=r"x: wanted torch\.float32, the dtype of the weights, got torch\.float64"):
+        AddressedStateAttention(24, 4, 8)(torch.randn(2, 3, 24).double(), return_info=return_info)

@@ -1,5 +1,7 @@
 """What must hold for every ASA layer and model: causality, chunk invariance where it is promised, routings that sum to 1, decoding, dtypes, masks."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -319,3 +321,58 @@ def test_a_wrapped_projection_acts_on_every_path(name):
     assert (plain - before).abs().max() > 1e-4
     assert_close(recorded, plain, rtol=1e-4, atol=1e-5)
     assert_close(decoded, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_backward_under_autocast():
+    made, x = layer(), inputs().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made(x)[0].float().square().sum().backward()
+    inside = x.grad.clone()
+    x.grad = None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = made(x)[0].float().square().sum()
+    loss.backward()
+    assert_close(inside, x.grad, rtol=0.02, atol=0.02)
+
+
+def test_odd_slotspace_without_positions():
+    made, x = layer(slotspace_dim=7, use_rope_slotspace=False), inputs()
+    with torch.no_grad():
+        assert_close(made(x)[0], made(x, return_info=True)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_hooks_on_projections_run_on_every_path():
+    made, x, seen = layer(), inputs(), []
+    for name in ("Wq_read", "Wk_write", "Wv_write"):
+        getattr(made, name).register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    with torch.no_grad():
+        made(x)
+        made.extend(x, made.init_state(2), torch.zeros(2, dtype=torch.long))
+    assert len(seen) == 6
+
+
+def test_constants_return_with_the_weights():
+    """A layer made on no device has garbage in its constant buffers until a state dict is loaded."""
+    usual, x = layer(), inputs()
+    with torch.device("meta"):
+        made = layer()
+    made.to_empty(device="cpu")
+    made.rope.inv_freq.fill_(7.0)
+    made._alibi_slopes.fill_(7.0)
+    made.load_state_dict(usual.state_dict())
+    with torch.no_grad():
+        assert_close(made.eval()(x)[0], usual(x)[0], rtol=0, atol=0)
+
+
+def test_a_copy_carries_no_tables():
+    made = layer()
+    made(inputs())
+    assert made.rope._tables
+    assert not copy.deepcopy(made).rope._tables
+
+
+def test_a_state_draws_nothing():
+    made = layer(slot_dropout=0.5).train()
+    before = torch.get_rng_state()
+    made.init_state(3)
+    assert torch.equal(torch.get_rng_state(), before)
