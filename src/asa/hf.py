@@ -58,6 +58,12 @@ class ASMForCausalLM(PreTrainedModel, GenerationMixin):
                 part._is_hf_initialized = True  # drawn already, as the plain model draws
         self.post_init()
 
+    def train(self, mode: bool = True) -> ASMForCausalLM:
+        """Training or evaluation mode, of the plain model too (it is no submodule)."""
+        super().train(mode)
+        self.language_model.training = mode
+        return self
+
     @property
     def model(self) -> Trunk:
         """The trunk: ids in, final normed hidden states out."""

@@ -413,3 +413,10 @@ def test_the_model_fields_are_all_that_a_model_is_built_from():
 
     taken = {*inspect.signature(ASMLanguageModel).parameters, *inspect.signature(AddressedStateAttention).parameters}
     assert {f.name for f in dataclasses.fields(ASMTrainConfig)} & taken == set(MODEL_FIELDS)
+
+
+def test_the_mode_reaches_the_plain_model():
+    wrapped = from_language_model(tiny())
+    for mode in (True, False):
+        wrapped.train(mode)
+        assert wrapped.language_model.training is mode

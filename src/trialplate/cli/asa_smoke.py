@@ -48,8 +48,10 @@ def smoke(
     from asa.utils.device import DeviceError, find_device
 
     try:
-        if outdir is not None and (outdir / "smoke.json").exists():
-            raise FileExistsError(f"{outdir / 'smoke.json'} exists; name another --outdir")
+        if outdir is not None:
+            if (outdir / "smoke.json").exists():
+                raise FileExistsError(f"{outdir / 'smoke.json'} exists; name another --outdir")
+            outdir.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is an error before anything runs
         found = checks(find_device(device), seed)
     except (DeviceError, OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -118,5 +120,4 @@ def _all_have_gradients(gradients: dict[str, torch.Tensor | None]) -> Check:
 def _write(outdir: Path, document: dict[str, object]) -> None:
     from asa.utils.files import write_atomic
 
-    outdir.mkdir(parents=True, exist_ok=True)
     write_atomic(outdir / "smoke.json", (json.dumps({"schema": 1, **document}, indent=2) + "\n").encode())
