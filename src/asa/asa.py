@@ -79,61 +79,62 @@ class _AddressedState(nn.Module):
         _check_shares(slot_dropout=slot_dropout, slotspace_dropout=slotspace_dropout)
         if write_mode not in WRITE_MODES:
             raise ValueError(f"write_mode: wanted one of {', '.join(WRITE_MODES)}, got {write_mode!r}")
-        self.embed_dim, self.num_heads, self.num_slots, self.head_dim = (
-            embed_dim,
-            num_heads,
-            num_slots,
-            embed_dim // num_heads,
-        )
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.num_slots = num_slots
+        self.head_dim = embed_dim // num_heads
         if use_rope_keys and self.head_dim % 2:
             raise ValueError(
                 f"rotary write keys pair channels: wanted an even head width, got embed_dim {embed_dim} / num_heads {num_heads} = {self.head_dim}. "
                 "Change either, or set use_rope_keys=False"
             )
-        self.read_temperature, self.write_temperature = max(read_temperature, 1e-6), max(write_temperature, 1e-6)
-        self.state_fp32, self.slot_dropout, self.normalize_k = state_fp32, slot_dropout, normalize_k
-        self.use_rope_keys, self.use_alibi_write, self.learn_alibi_strength = (
-            use_rope_keys,
-            use_alibi_write,
-            learn_alibi_strength,
-        )
-        self.alibi_strength, self.min_strength = alibi_strength_init, min_strength
-        self.use_content_read, self.content_read_max_gamma = use_content_read, content_read_max_gamma
-        self.use_slotspace_refine, self.slotspace_dim = use_slotspace_refine, slotspace_dim
-        self.slotspace_dropout_rate, self.slotspace_signed_weights = slotspace_dropout, slotspace_signed_weights
+        self.read_temperature = max(read_temperature, 1e-6)
+        self.write_temperature = max(write_temperature, 1e-6)
+        self.state_fp32 = state_fp32
+        self.slot_dropout = slot_dropout
+        self.normalize_k = normalize_k
+        self.use_rope_keys = use_rope_keys
+        self.use_alibi_write = use_alibi_write
+        self.learn_alibi_strength = learn_alibi_strength
+        self.alibi_strength = alibi_strength_init
+        self.min_strength = min_strength
+        self.use_content_read = use_content_read
+        self.content_read_max_gamma = content_read_max_gamma
+        self.use_slotspace_refine = use_slotspace_refine
+        self.slotspace_dim = slotspace_dim
+        self.slotspace_dropout_rate = slotspace_dropout
+        self.slotspace_signed_weights = slotspace_signed_weights
         self.use_rope_slotspace = use_rope_slotspace
-        self.write_chunk_size, self.slotspace_chunk_size, self.write_mode = (
-            write_chunk_size,
-            slotspace_chunk_size,
-            write_mode,
-        )
-        self.dropout = nn.Dropout(dropout)
+        self.write_chunk_size = write_chunk_size
+        self.slotspace_chunk_size = slotspace_chunk_size
+        self.write_mode = write_mode
         self.routing_override: RoutingOverride | None = None
         self.slot_mask: torch.Tensor | None = None
-
-        self.slot_keys = nn.Parameter(torch.randn(num_heads, num_slots, self.head_dim) / math.sqrt(self.head_dim))
-        self._alibi_strength_param = (
-            _scalar(_inverse_softplus(alibi_strength_init, min_strength))
-            if use_alibi_write and learn_alibi_strength
-            else None
-        )
-        self._content_read_gamma_raw = _scalar(content_read_init) if use_content_read else None
-        self._slotspace_gate_raw = _scalar(slotspace_gate_init) if use_slotspace_refine else None
-        self.Wk_write = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.Wv_write = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.Wq_read = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=False)
-        wide = slotspace_dim if use_slotspace_refine else None
-        self.slot_in = None if wide is None else nn.Linear(num_slots, wide, bias=False)
-        self.slot_q = None if wide is None else nn.Linear(wide, wide, bias=False)
-        self.slot_k = None if wide is None else nn.Linear(wide, wide, bias=False)
-        self.slot_v = None if wide is None else nn.Linear(wide, wide, bias=False)
-        self.slot_out = None if wide is None else nn.Linear(wide, num_slots, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self._create_parameters(content_read_init, slotspace_gate_init)
         self.register_buffer("_alibi_slopes", self._slopes(), persistent=False)
         self.rope = Rotary(self.head_dim, rope_base) if use_rope_keys else None
-        self.rope_slotspace = (
-            Rotary(slotspace_dim, rope_base_slotspace) if use_slotspace_refine and use_rope_slotspace else None
-        )
+        rotates = use_slotspace_refine and use_rope_slotspace
+        self.rope_slotspace = Rotary(slotspace_dim, rope_base_slotspace) if rotates else None
+
+    def _create_parameters(self, content_read_init: float, slotspace_gate_init: float) -> None:
+        """In the order of published state dicts: direct parameters, then the linear modules. What is absent is None and has no key."""
+        channels, slots, wide = self.embed_dim, self.num_slots, self.slotspace_dim
+        refines, learns = self.use_slotspace_refine, self.use_alibi_write and self.learn_alibi_strength
+        self.slot_keys = nn.Parameter(torch.randn(self.num_heads, slots, self.head_dim) / math.sqrt(self.head_dim))
+        strength = _inverse_softplus(self.alibi_strength, self.min_strength) if learns else 0.0
+        self._alibi_strength_param = _scalar(strength) if learns else None
+        self._content_read_gamma_raw = _scalar(content_read_init) if self.use_content_read else None
+        self._slotspace_gate_raw = _scalar(slotspace_gate_init) if refines else None
+        self.Wk_write = nn.Linear(channels, channels, bias=False)
+        self.Wv_write = nn.Linear(channels, channels, bias=False)
+        self.Wq_read = nn.Linear(channels, channels, bias=False)
+        self.out_proj = nn.Linear(channels, channels, bias=False)
+        self.slot_in = nn.Linear(slots, wide, bias=False) if refines else None
+        self.slot_q = nn.Linear(wide, wide, bias=False) if refines else None
+        self.slot_k = nn.Linear(wide, wide, bias=False) if refines else None
+        self.slot_v = nn.Linear(wide, wide, bias=False) if refines else None
+        self.slot_out = nn.Linear(wide, slots, bias=False) if refines else None
 
     def _slopes(self) -> torch.Tensor:
         return torch.tensor(alibi_slopes(self.num_heads)) if self.use_alibi_write else torch.zeros(self.num_heads)
@@ -539,7 +540,7 @@ def _inverse_softplus(strength: float, minimum: float) -> float:
     if minimum > strength:
         warnings.warn(
             f"min_strength {minimum} is above alibi_strength_init {strength}: the strength starts at min_strength, as in published code",
-            stacklevel=4,
+            stacklevel=5,
         )
     above = max(strength - minimum, 1e-8)
     return above + math.log(-math.expm1(-above))  # log(exp(x) - 1), without the overflow
