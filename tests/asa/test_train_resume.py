@@ -56,6 +56,8 @@ def test_death_in_the_middle_of_an_epoch_changes_nothing(tmp_path, dropout, accu
         assert other["counters"] == one["counters"]
         assert torch.equal(other["generators"]["torch"], one["generators"]["torch"])
         assert torch.equal(other["data"]["generator"], one["data"]["generator"])
+        files = [tmp_path / run / "checkpoints" / name for run in ("whole", "broken")]
+        assert files[0].read_bytes() == files[1].read_bytes()
     assert records(tmp_path / "broken") == records(tmp_path / "whole")
     resumed = json.loads((tmp_path / "broken" / "environment.json").read_text())["resumed"]
     assert [entry["step"] for entry in resumed] == [10]

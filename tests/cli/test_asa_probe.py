@@ -83,7 +83,7 @@ def test_the_checkpoint_mode_compares_before_with_after(checkpoint, tmp_path):
     assert run(*options, "--outdir", tmp_path / "before").exit_code == 0
     found = document_of(tmp_path / "before")
     assert (len(found["margins"]), found["rival"]["text"], found["null"]) == (6, " London", None)
-    assert "no null was run" in found["finding"]
+    assert "nothing to explain here" in found["finding"]
     again = run(*options, "--bos", "--tokenizer", TOKENIZER, "--compare", tmp_path / "before/paris_margin.json", "--outdir", tmp_path / "after")  # fmt: skip
     assert again.exit_code == 0, again.output
     change = json.loads((tmp_path / "after/comparison.json").read_text())
@@ -109,7 +109,7 @@ def test_the_embedded_prompts_and_other_words(checkpoint, tmp_path):
     assert found["rival"]["text"] == " Rome"
     assert "other words" in found["definition"]
     assert len(found["prompts"]) == 32
-    assert "steps matched by output KL" in found["finding"]
+    assert "nothing to explain here" in found["finding"]  # random weights prefer no capital
     assert found["settings"]["comparison"]["forcing"] == "head_mean"
 
 

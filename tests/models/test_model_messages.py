@@ -31,7 +31,7 @@ def test_checkpoint_that_does_not_exist():
 
 def test_misspelt_name():
     assert text_of(ModelSpec("pythia-70")) == (
-        f"no model 'pythia-70'. Looked for an embedded model (embedded:neox-tiny …), a folder {Path.cwd() / 'pythia-70'}, "
+        f"no model 'pythia-70'. Looked for an embedded model (embedded:neox-tiny, embedded:asm-tiny …), a folder {Path.cwd() / 'pythia-70'}, "
         "and a catalogue name (nearest: pythia-70m, pythia-410m, pythia-160m). A hub id is written org/name, a folder ./name."
     )
 

@@ -71,4 +71,4 @@ def test_nearest_names():
     assert nearest_names("pythia-70")[0] == "pythia-70m"
     assert "gpt2" in nearest_names("GPT-2")
     assert "embedded:neox-tiny" in nearest_names("embedded:neox_tiny")
-    assert EMBEDDED == ("embedded:neox-tiny", "embedded:neox-random")
+    assert EMBEDDED == ("embedded:neox-tiny", "embedded:asm-tiny", "embedded:neox-random", "embedded:asm-random")

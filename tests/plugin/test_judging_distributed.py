@@ -82,7 +82,10 @@ def test_a_gate_of_a_subject_without_a_policy_is_a_case_of_the_controller(suite)
     done.stdout.fnmatch_lines(["ERROR evals/test_gates.py::test_gate[[]y|cpu|float32-no policy[]] - no policy *"])
     gate = next(c for c in suite.report().cases if c.gate)
     assert gate.outcome == "error"
-    assert gate.reason == "no policy judges y|cpu|float32; add its name to `models` of a policy, or give --policy FILE"
+    assert (
+        gate.reason
+        == "no policy judges y|cpu|float32; add its name to `models` of a policy, give --policy FILE, or measure only with --no-judge"
+    )
 
 
 def test_a_worker_that_dies_loses_its_case_and_no_other(suite):

@@ -55,7 +55,9 @@ def test_a_subject_without_a_policy_is_red(models):
     report = models.report()
     assert "subject other|cpu|float32: no required gate judges it" in report.reasons
     result.stdout.fnmatch_lines(
-        ["*no policy judges other|cpu|float32; add its name to `models` of a policy, or give --policy FILE*"]
+        [
+            "*no policy judges other|cpu|float32; add its name to `models` of a policy, give --policy FILE, or measure only with --no-judge*"
+        ]
     )
 
 

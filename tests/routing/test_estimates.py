@@ -96,6 +96,7 @@ def row(layer, difference, routing=(1, 2)):
 
     found = Row()
     found.layer, found.difference, found.routing = layer, estimate(*difference), estimate(*routing)
+    found.residual = estimate(2, 3)
     return found
 
 
@@ -103,15 +104,21 @@ def test_the_finding_is_a_sentence():
     up, down, between = (1, 2), (-2, -1), (-1, 1)
     bands = [NullBand(i, "routing", 0, -1, 1.4, 3) for i in range(3)]
     assert finding([row(0, up), row(1, up, (-1, 0)), row(2, between)], bands, "relative_norm") == (
-        "Routing moves the margin more than the residual at 2 of 3 layers (14 prompts, steps matched by relative norm); routing does more "
-        "than in random models at 2"
-    )
+        "Routing moves the margin more than the residual at 1 of 3 layers (14 prompts, steps matched by relative norm); routing does more "
+        "than in random models at 2 of 3"
+    )  # at layer 1 the difference is positive, but routing does no more than in random models
     assert finding([row(0, down), row(1, down), row(2, up)], [], "output_kl") == (
         "The residual moves the margin more than routing at 2 of 3 layers, less at 1 (14 prompts, steps matched by output KL); no null was run"
     )
     assert finding([row(0, between)], [], "late_window_sd").startswith(
         "Neither routing nor the residual moves the margin more"
     )
+
+
+def test_a_model_without_a_preference_has_nothing_to_explain():
+    rows = [row(0, (1, 2))]
+    assert finding(rows, [], "output_kl", estimate(-0.2, 0.1)).startswith("The margin is no larger on target prompts")
+    assert finding(rows, [], "output_kl", estimate(0.1, 0.4)).startswith("Routing moves the margin more")
 
 
 def test_a_twin_is_another_model_of_the_same_form(toy):

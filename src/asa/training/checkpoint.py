@@ -7,6 +7,7 @@ Published: `cfg` (fields of the configuration), `model` (weights in `asm` naming
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,19 +48,31 @@ class Parts:
 
 def pack(parts: Parts, cfg: Mapping[str, Any], settings: TrainSettings) -> dict[str, Any]:
     """The container of a training as it stands."""
-    return {
-        "cfg": dict(cfg),
-        "model": parts.model.state_dict(),
-        "opt": parts.optimizer.state_dict(),
-        "step": parts.counters.step,
-        "best_val": parts.counters.best_val,
-        "settings": dataclasses.asdict(settings),
-        "scheduler": {"step": parts.counters.step},
-        "scaler": parts.precision.state_dict(),
-        "generators": generator_states(),
-        "data": parts.source.state_dict(),
-        "counters": dataclasses.asdict(parts.counters),
-    }
+    return _plain(
+        {
+            "cfg": dict(cfg),
+            "model": parts.model.state_dict(),
+            "opt": parts.optimizer.state_dict(),
+            "step": parts.counters.step,
+            "best_val": parts.counters.best_val,
+            "settings": dataclasses.asdict(settings),
+            "scheduler": {"step": parts.counters.step},
+            "scaler": parts.precision.state_dict(),
+            "generators": generator_states(),
+            "data": parts.source.state_dict(),
+            "counters": dataclasses.asdict(parts.counters),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The same content with one object a string: a pickle writes a string once for each object that holds it, and those that were loaded are
+    others than those that were made, so that files of a resumed training would differ from those of an unbroken one."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def unpack(container: Mapping[str, Any], parts: Parts, cfg: Mapping[str, Any], settings: TrainSettings) -> None:

@@ -78,7 +78,7 @@ def _reason(report: Any) -> str:
 
 def no_policy(subject: str) -> str:
     """Why a gate case of a subject that no policy is bound to fails."""
-    return f"no policy judges {subject or 'this run'}; add its name to `models` of a policy, or give --policy FILE"
+    return f"no policy judges {subject or 'this run'}; add its name to `models` of a policy, give --policy FILE, or measure only with --no-judge"
 
 
 def gate_reports(nodeid: str, verdict: Verdict | None, subject: str) -> Iterator[pytest.TestReport]:

@@ -41,12 +41,13 @@ def document(
     model and machine and is kept under `model`."""
     source = run.prompts.source
     bands = run.null.bands if run.null else []
+    contrast = margin_contrast(run.margins, run.prompts.is_control.cpu())
     top = [[decode([token]) for token in tokens] for tokens in run.top_ids]
     return {
         "schema": SCHEMA,
         "mode": source.name,
         "tag": tag,
-        "finding": finding(run.estimates, bands, run.settings.comparison.match),
+        "finding": finding(run.estimates, bands, run.settings.comparison.match, contrast),
         "definition": source.definition,
         "target": {"text": source.target, "id": run.prompts.target_id},
         "rival": {"text": source.rival, "id": run.prompts.rival_id},

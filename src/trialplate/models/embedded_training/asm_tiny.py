@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ TRIGRAM_DOCUMENTS = 20_000
 def publish(run: Path, outdir: Path) -> dict[str, Any]:
     """Writes the best checkpoint of a run to the new folder `outdir` and gives what its card says.
 
-    FileExistsError if `outdir` exists; CheckpointError or OSError for a run without a readable best checkpoint."""
+    FileExistsError if `outdir` exists; ValueError for a run on other data or with another tokenizer, of which the card would not be true;
+    CheckpointError or OSError for a run without a readable best checkpoint."""
     from asa import load_checkpoint
     from asa.hf import from_language_model
 
     if outdir.exists():
         raise FileExistsError(f"{outdir} exists; an embedded model is written to a new folder, name another one")
+    _require_recipe(run)
     loaded = load_checkpoint(run / "checkpoints" / "best.pt")
     tokenizer = Tokenizer.from_file(str(Path(__file__).parents[1] / "embedded" / "neox-tiny" / "tokenizer.json"))
     end = tokenizer.token_to_id("<|endoftext|>")
@@ -47,7 +50,7 @@ def publish(run: Path, outdir: Path) -> dict[str, Any]:
         (folder / "generation_config.json").unlink(missing_ok=True)
         write_tokenizer(tokenizer, folder, loaded.cfg.max_seq_len)
         stored = load_stored(folder)
-        document = _document(run, stored, tokenizer, scores(stored, tokenizer, CARD_SEED), loaded.report.step)
+        document = _document(run, folder, stored, tokenizer, scores(stored, tokenizer, CARD_SEED), loaded.report.step)
         (folder / "scores.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         (folder / "training_log.ndjson").write_text(
             (run / "metrics.ndjson").read_text(encoding="utf-8"), encoding="utf-8"
@@ -58,6 +61,15 @@ def publish(run: Path, outdir: Path) -> dict[str, Any]:
             file.chmod(0o644)
             shutil.move(file, outdir / file.name)
     return document
+
+
+def _require_recipe(run: Path) -> None:
+    data = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))["data"]
+    wanted = {"source": "corpus", "tokenizer": "embedded:neox-tiny"}
+    if other := {name: data.get(name) for name, value in wanted.items() if data.get(name) != value}:
+        raise ValueError(
+            f"{run} was trained with {other}: the card of asm-tiny speaks of {wanted}. Train by embedded_training/asm_tiny.toml"
+        )
 
 
 @torch.inference_mode()
@@ -81,7 +93,7 @@ def trigram_bits_per_byte(tokenizer: Tokenizer, texts: list[str], documents: int
 
 
 def _document(
-    run: Path, model: torch.nn.Module, tokenizer: Tokenizer, on_card: dict[str, Score], step: int | None
+    run: Path, folder: Path, model: torch.nn.Module, tokenizer: Tokenizer, on_card: dict[str, Score], step: int | None
 ) -> dict[str, Any]:
     settings = json.loads((run / "config.json").read_text(encoding="utf-8"))["settings"]
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
@@ -103,6 +115,7 @@ def _document(
         },
         "corpus": {"seed": 0, "documents": len(documents), "sha256": corpus_digest(documents)},
         "step": step,
+        "write_chunk_size": json.loads((folder / "config.json").read_text(encoding="utf-8"))["write_chunk_size"],
         "training": settings,
         "versions": {name: environment.get("versions", environment).get(name) for name in ("python", "torch")},
         "n_parameters": sum(p.numel() for p in model.parameters()),
@@ -132,7 +145,7 @@ pipeline_tag: text-generation
 
 An Addressed State Model with {document["n_parameters"]:,} parameters, trained from nothing on the generated corpus of neox-tiny, with its tokenizer
 ({document["vocab_size"]:,} tokens), so that the harness has a real model with addressed states to measure, open up and break. It is not a language
-model for any other use. Texts of up to {training["seq_len"]} tokens; write chunks of 16 tokens are part of the function.
+model for any other use. Texts of up to {training["seq_len"]} tokens; write chunks of {document["write_chunk_size"]} tokens are part of the function.
 
 ## Held-out text
 
@@ -151,7 +164,7 @@ earlier tokens (induction): its training texts hold no such repeats, and a short
 
 ## Training
 
-`asa train-mini --config src/trialplate/models/embedded_training/asm_tiny.toml`, then `trialplate embedded publish-asm RUN OUTDIR`:
+`asa train-mini --config src/trialplate/models/embedded_training/asm_tiny.toml`, then `trialplate embedded publish-asm RUN --outdir OUTDIR`:
 {training["total_steps"]:,} steps of {training["batch_size"]} x {training["seq_len"]} tokens, seed {training["seed"]}, the weights of step {document["step"]:,} (least validation loss);
 AdamW, learning rate {training["learning_rate"]}, float32, stored in float16 (compute in float32). The arithmetic differs between kinds of CPU, so a model trained
 again has other weights; these files are the reference.
