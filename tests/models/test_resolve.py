@@ -116,7 +116,10 @@ def test_unknown_hub_id_that_looks_like_a_folder(hub_cache, here):
 
 
 def test_unknown_embedded_name():
-    with pytest.raises(ModelNotFound, match="wanted one of embedded:neox-tiny, embedded:asm-tiny, embedded:neox-random, embedded:asm-random"):
+    with pytest.raises(
+        ModelNotFound,
+        match="wanted one of embedded:neox-tiny, embedded:asm-tiny, embedded:neox-random, embedded:asm-random",
+    ):
         resolve(ModelSpec("embedded:gpt5"))
 
 
