@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -84,8 +85,8 @@ class ASMLanguageModel(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, list[Info | None]]:
         """Logits [b, T, vocab], or (logits, [record of each layer]) with `return_info`. Controls go to every layer.
 
-        `attention_mask` [b, T]: non-zero = valid; positions are columns, padding counted. Raises ValueError for no token or more than
-        `max_seq_len` of them, IndexError for ids outside the vocabulary."""
+        `attention_mask` [b, T]: non-zero = valid; positions are columns, padding counted. Raises ValueError for no token, more than
+        `max_seq_len` of them, or (looked for on the CPU only) ids outside the vocabulary."""
         hidden, infos = self._run(input_ids, attention_mask, return_info, controls)
         logits: torch.Tensor = self.lm_head(hidden)
         return (logits, infos) if return_info else logits
@@ -152,14 +153,22 @@ class ASMLanguageModel(nn.Module):
     def _check_ids(self, input_ids: torch.Tensor, length: int) -> None:
         if input_ids.ndim != 2 or input_ids.numel() == 0:
             raise ValueError(f"input_ids: wanted [batch, time] with at least one token, got {list(input_ids.shape)}")
+        if input_ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"input_ids: wanted whole numbers (torch.long), got {input_ids.dtype}")
         if length > self.max_seq_len:
             raise ValueError(
                 f"input_ids: {length} tokens are more than max_seq_len {self.max_seq_len}. Crop them, or build the model with a larger one"
             )
+        if input_ids.device.type == "cpu":  # elsewhere looking would wait for the device
+            low, high = int(input_ids.min()), int(input_ids.max())
+            if low < 0 or high >= self.vocab_size:
+                raise ValueError(f"input_ids: wanted ids from 0 to {self.vocab_size - 1}, got {low} to {high}")
 
 
-def build_model_from_cfg(cfg: ASMTrainConfig, variant: str = "baseline") -> ASMLanguageModel:
-    """The model of a configuration. `variant`: baseline, online or intervene. Raises ValueError for another."""
+def build_model_from_cfg(cfg: ASMTrainConfig | Mapping[str, Any], variant: str = "baseline") -> ASMLanguageModel:
+    """The model of a configuration, or of its fields. `variant`: baseline, online or intervene. Raises ValueError for another."""
+    if isinstance(cfg, Mapping):
+        cfg = ASMTrainConfig.from_dict(cfg)
     if variant not in VARIANTS:
         raise ValueError(f"variant: wanted one of {', '.join(VARIANTS)}, got {variant!r}")
     names = {*inspect.signature(ASMLanguageModel).parameters, *inspect.signature(VARIANTS["baseline"]).parameters}

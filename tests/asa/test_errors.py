@@ -109,6 +109,10 @@ def test_language_model():
         model(torch.zeros(1, 11, dtype=torch.long))
     with pytest.raises(ValueError, match="at least one token"):
         model(torch.zeros(1, 0, dtype=torch.long))
+    with pytest.raises(ValueError, match="wanted ids from 0 to 30, got 3 to 31"):
+        model(torch.tensor([[3, 31]]))
+    with pytest.raises(ValueError, match=r"wanted whole numbers \(torch.long\), got torch.float32"):
+        model(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="padding on the right only"):
         model.prefill(torch.zeros(1, 3, dtype=torch.long), torch.tensor([[0, 1, 1]]))
     with pytest.raises(ValueError, match="variant: wanted one of baseline, online, intervene"):
@@ -129,6 +133,8 @@ def test_config_fields():
     )
     assert cfg.to_dict()["from_later"] == {"a": 1}
     assert ASMTrainConfig.from_dict(cfg.to_dict()) == cfg
+    fields = {"vocab_size": 31, "embed_dim": 16, "num_layers": 1, "num_heads": 2}
+    assert build_model_from_cfg(fields).cfg == ASMTrainConfig(**fields)
     with pytest.raises(ConfigError, match=r"configuration field num_slots: wanted int, got 'many' \(str\)"):
         ASMTrainConfig.from_dict({"num_slots": "many"})
     with pytest.raises(ConfigError, match="betas: wanted two numbers"):
