@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from asa.asa import VARIANTS, Info
+from asa.asa import VARIANTS
+from asa.layer import Info
 from asa.state import LayerState
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from asa.asa import VARIANTS, Info, _AddressedState
+from asa.asa import VARIANTS
 from asa.asm_block import ASMBlock
 from asa.config import ASMTrainConfig
+from asa.layer import AddressedStateLayer, Info
 from asa.state import ASMState
 
 
@@ -98,7 +99,7 @@ class ASMLanguageModel(nn.Module):
         return self._run(input_ids, attention_mask, False, controls)[0]
 
     @property
-    def layers(self) -> list[_AddressedState]:
+    def layers(self) -> list[AddressedStateLayer]:
         """The attention layers, first to last."""
         return [block.asa for block in self.blocks]  # type: ignore[misc]
 

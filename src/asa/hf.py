@@ -18,12 +18,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_utils import PreTrainedModel
 
 from asa.alibi import alibi_slopes
-from asa.asa import _AddressedState, _inverse_softplus
 from asa.asm_block import ASMBlock
 from asa.asm_lm import ASMLanguageModel, build_model_from_cfg
 from asa.attention_map import attention_map
 from asa.hf_cache import ASMCache
 from asa.hf_config import ASMConfig
+from asa.layer import AddressedStateLayer, inverse_softplus
 from asa.padding import Alignment, align
 from asa.rotary import Rotary
 
@@ -228,12 +228,12 @@ class ASMForCausalLM(PreTrainedModel, GenerationMixin):
             init.zeros_(module.bias)
         elif isinstance(module, Rotary):
             module.inv_freq = Rotary(module.dim, module.base).inv_freq.to(module.inv_freq.device)
-        elif isinstance(module, _AddressedState):
+        elif isinstance(module, AddressedStateLayer):
             slopes = alibi_slopes(module.num_heads) if module.use_alibi_write else [0.0] * module.num_heads
             module._alibi_slopes = torch.tensor(slopes, dtype=torch.float32, device=module.slot_keys.device)
             init.normal_(module.slot_keys, mean=0.0, std=module.head_dim**-0.5)
             for parameter, value in (
-                (module._alibi_strength_param, _inverse_softplus(module.alibi_strength, module.min_strength)),
+                (module._alibi_strength_param, inverse_softplus(module.alibi_strength, module.min_strength)),
                 (module._content_read_gamma_raw, self.config.content_read_init),
                 (module._slotspace_gate_raw, self.config.slotspace_gate_init),
             ):

@@ -18,18 +18,18 @@ from asa.state import LayerState
 from asa.tiling import ENDLESS, Plan, segment_length, tile_length
 
 if TYPE_CHECKING:
-    from asa.asa import _AddressedState
     from asa.functional import Layer
+    from asa.layer import AddressedStateLayer
 
 
-def fits(layer: _AddressedState, length: int) -> bool:
+def fits(layer: AddressedStateLayer, length: int) -> bool:
     """Whether the tiled form computes this layer on so many tokens: reference writes in chunks that tiles of 8 to 128 tokens divide, and
     nobody watches the projections, which it multiplies as one matrix."""
     watched = any(m._forward_hooks or m._forward_pre_hooks for m in (layer.Wq_read, layer.Wk_write, layer.Wv_write))
     return layer.write_mode == "reference" and not watched and tile_length(layer.write_chunk_size, length) is not None
 
 
-def forward(layer: _AddressedState, x: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+def forward(layer: AddressedStateLayer, x: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """Layer outputs [b, T, C], with gradients."""
     plan, fixed, weights, small, dtype = _prepared(layer, x, attention_mask)
     with torch.autocast(x.device.type, enabled=False):
@@ -38,7 +38,7 @@ def forward(layer: _AddressedState, x: torch.Tensor, attention_mask: torch.Tenso
 
 
 def prefill(
-    layer: _AddressedState, x: torch.Tensor, attention_mask: torch.Tensor | None
+    layer: AddressedStateLayer, x: torch.Tensor, attention_mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, LayerState]:
     """Layer outputs [b, T, C] of prompts that are padded on the right or not at all, and each row's state after its last valid token."""
     plan, fixed, weights, small, dtype = _prepared(layer, x, attention_mask, silence_after=True)
@@ -53,7 +53,7 @@ def prefill(
 
 
 def _prepared(
-    layer: _AddressedState, x: torch.Tensor, attention_mask: torch.Tensor | None, *, silence_after: bool = False
+    layer: AddressedStateLayer, x: torch.Tensor, attention_mask: torch.Tensor | None, *, silence_after: bool = False
 ) -> tuple[Plan, Fixed, Weights, Parameters, torch.dtype]:
     batch, length, _ = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
@@ -80,13 +80,13 @@ def _prepared(
         )
 
 
-def _project_out(layer: _AddressedState, heads: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _project_out(layer: AddressedStateLayer, heads: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     merged = heads.flatten(2).flatten(0, 1).T.unflatten(0, x.shape[:2])
     y: torch.Tensor = layer.out_proj(merged.to(layer.out_proj.weight.dtype))
     return y
 
 
-def _plan(layer: _AddressedState, batch: int, length: int, tile: int, silence_after: bool) -> Plan:
+def _plan(layer: AddressedStateLayer, batch: int, length: int, tile: int, silence_after: bool) -> Plan:
     chunk = layer.write_chunk_size if 0 < layer.write_chunk_size < length else ENDLESS
     return Plan(
         batch,
@@ -103,7 +103,7 @@ def _plan(layer: _AddressedState, batch: int, length: int, tile: int, silence_af
     )
 
 
-def _entry_weights(layer: _AddressedState, computing: Layer, working: torch.dtype) -> Weights:
+def _entry_weights(layer: AddressedStateLayer, computing: Layer, working: torch.dtype) -> Weights:
     """Projections in the working dtype, slot keys and recency in that of the sums; rotary channels even ones first."""
     queries, keys, values = (matrix(linear) for linear in (layer.Wq_read, layer.Wk_write, layer.Wv_write))
     write_keys = computing.slot_keys * (layer.head_dim**-0.5 / layer.write_temperature)
@@ -115,7 +115,7 @@ def _entry_weights(layer: _AddressedState, computing: Layer, working: torch.dtyp
     return Weights(projections, write_keys, recency)
 
 
-def _small(layer: _AddressedState, computing: Layer, *, dropped: bool) -> Parameters:
+def _small(layer: AddressedStateLayer, computing: Layer, *, dropped: bool) -> Parameters:
     scale = layer.head_dim**-0.5
     read_keys, content = computing.slot_keys * scale, None if computing.gamma is None else computing.gamma * scale
     maps = computing.slotspace
@@ -150,7 +150,7 @@ def _rotation_in_tiles(
 
 
 def _averages_dropout(
-    layer: _AddressedState, batch: int, length: int, dtype: torch.dtype, device: torch.device
+    layer: AddressedStateLayer, batch: int, length: int, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor | None:
     """Factors of dropout on slotspace averages, [H, M, b, T]: drawn once, because a backward pass may compute a segment again."""
     if not layer.training or layer.slotspace_dropout_rate <= 0 or layer.slot_in is None:
@@ -179,7 +179,7 @@ def _write_state(plan: Plan, state: tiled.State, ends: dict[int, tiled.ChunkEnd]
     )
 
 
-def _slotspace_state(layer: _AddressedState, plan: Plan, state: tiled.State) -> SlotspaceState | None:
+def _slotspace_state(layer: AddressedStateLayer, plan: Plan, state: tiled.State) -> SlotspaceState | None:
     """The sums with their channels in the order of the maps again."""
     if plan.wide == 0:
         return None
