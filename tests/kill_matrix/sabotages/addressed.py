@@ -10,7 +10,8 @@ from tests.kill_matrix import sabotage
 from tests.kill_matrix.sabotage import ASM, Sabotage, Scene, Tensors
 from tests.kill_matrix.sabotages.loaded import mask_dropped
 
-from asa.asa import AddressedStateAttentionIntervene, _AddressedState
+from asa.asa import AddressedStateAttentionIntervene
+from asa.layer import AddressedStateLayer
 from asa.rotary import Rotary
 from asa.routing import Routing, SlotMask
 from asa.scan import WriteState
@@ -39,7 +40,7 @@ def exact_mode(config: dict[str, Any]) -> None:
 
 
 def gate_dropped() -> tuple[Any, str, Any]:
-    return _AddressedState, "gate", property(lambda self: torch.ones_like(self._slotspace_gate_raw))
+    return AddressedStateLayer, "gate", property(lambda self: torch.ones_like(self._slotspace_gate_raw))
 
 
 def slots_permuted(tensors: Tensors, scene: Scene) -> None:
@@ -82,7 +83,7 @@ def mask_ignored() -> tuple[Any, str, Any]:
 
 
 def override_ignored() -> tuple[Any, str, Any]:
-    return _AddressedState, "_routing", lambda self, **settings: Routing(**settings)
+    return AddressedStateLayer, "_routing", lambda self, **settings: Routing(**settings)
 
 
 def intervention_ignored() -> tuple[Any, str, Any]:
