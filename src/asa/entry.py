@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from asa.rotary import Turn, turn_halves, turn_halves_back
 from asa.segment import Given, Gradients, Inputs
 from asa.tiling import Plan, from_tiles, to_tiles
 
@@ -25,11 +26,11 @@ class Weights(NamedTuple):
 
 @dataclass(slots=True)
 class Fixed:
-    """What has no gradient. Rotation of keys: cos and sin of even channels, then of odd ones, four of [d/2, 1, T]; of slotspace in tiles, four of
-    [all tiles, 1, M/2, L]; `valid` [b, T]; factors of slotspace dropout [H, M, b, T]. Each may be None."""
+    """What has no gradient. Rotation tables of keys [d/2, 1, T], and of slotspace in tiles [all tiles, 1, M/2, L]; `valid` [b, T]; factors of
+    slotspace dropout [H, M, b, T]. Each may be None."""
 
-    key_rotation: tuple[torch.Tensor, ...] | None
-    slotspace_rotation: tuple[torch.Tensor, ...] | None
+    key_rotation: Turn | None
+    slotspace_rotation: Turn | None
     valid: torch.Tensor | None
     dropout: torch.Tensor | None
     normalize_k: bool
@@ -37,16 +38,16 @@ class Fixed:
 
 @dataclass(slots=True)
 class Entered:
-    """What the way back needs: the keys that met slot keys [H, d, b, S], write logits with the maximum before the segment in front
-    [H, K, b, S + 1], and where keys are normalised, the raw ones and their norms."""
+    """What the way back needs: the keys that met slot keys [H, d, b, S]; which column holds the running maximum of each, [H, K, b, S + 1] with
+    the maximum before the segment as column 0; and where keys are normalised, the raw ones and their norms."""
 
     keys: torch.Tensor
-    logits: torch.Tensor
+    records: torch.Tensor
     normalised: tuple[torch.Tensor, torch.Tensor] | None
 
 
 class Tops(NamedTuple):
-    """Running maxima [H, K, b]: before the current chunk, before the one before it, and so far."""
+    """Running maxima [H, K, b]: before the previous chunk, before the current one, and so far."""
 
     previous: torch.Tensor
     chunk: torch.Tensor
@@ -67,7 +68,7 @@ def enter(
         normalised = keys.clone(), keys.norm(dim=1, keepdim=True)
         keys = keys / normalised[1].clamp(min=1e-8)
     if fixed.key_rotation is not None:
-        keys = rotate(keys, tuple(table[..., a:b] for table in fixed.key_rotation))
+        keys = turn_halves(keys, _columns(fixed.key_rotation, a, b), 1)
     logits = keys.new_empty(plan.heads, plan.slots, plan.batch, b - a + 1)
     logits[..., 0] = tops.running
     met = torch.bmm(weights.write_keys, keys.flatten(2)).view(plan.heads, plan.slots, plan.batch, b - a)
@@ -77,7 +78,7 @@ def enter(
         torch.add(met, (weights.recency.unsqueeze(1) * _times(a, b, met))[:, None, None], out=logits[..., 1:])
     if fixed.valid is not None:
         logits[..., 1:].masked_fill_(~fixed.valid[:, a:b], -torch.inf)
-    running = logits.cummax(dim=-1).values
+    running, records = logits.cummax(dim=-1)
     columns, after = _chunk_tops(plan, running, tops, a, b)
     tiles = (
         to_tiles(plan, logits[..., 1:], -torch.inf),
@@ -88,7 +89,7 @@ def enter(
     first, end = a // plan.tile, -(-b // plan.tile)
     besides = Given(
         a % plan.chunk == 0,
-        None if fixed.slotspace_rotation is None else tuple(table[first:end] for table in fixed.slotspace_rotation),  # type: ignore[arg-type]
+        None if fixed.slotspace_rotation is None else Turn(*(table[first:end] for table in fixed.slotspace_rotation)),
         _kept(plan, fixed.valid, met, a, b),
         None if fixed.dropout is None else to_tiles(plan, fixed.dropout[..., a:b]),
         fixed.valid is not None,
@@ -96,7 +97,7 @@ def enter(
     tops_by_group = [top.transpose(1, 2).reshape(plan.groups, plan.slots) for top in columns]
     # Without rotation or norm the keys are a view that would hold all three projections in memory.
     met_keys = keys if keys._base is None else keys.clone()
-    return Inputs(*tiles, tops_by_group, besides), after, Entered(met_keys, logits, normalised)
+    return Inputs(*tiles, tops_by_group, besides), after, Entered(met_keys, records, normalised)
 
 
 class Left(NamedTuple):
@@ -127,16 +128,17 @@ def leave(
     d_running = found.running.new_empty(*shape[:-1], b - a + 1)
     from_tiles(plan, found.running, d_running[..., 1:])
     earlier = _chunk_tops_backward(plan, found.tops, d_tops, d_running, a, b)
-    d_logits = torch.zeros_like(d_running)
+    d_logits = torch.empty_like(d_running)
+    d_logits[..., 0] = 0
     from_tiles(plan, found.logits, d_logits[..., 1:])
-    d_logits.scatter_add_(-1, entered.logits.cummax(dim=-1).indices, d_running)
+    d_logits.scatter_add_(-1, entered.records, d_running)
     d_met = d_logits[..., 1:]
     d_recency = None if weights.recency is None else (d_met.sum((1, 2)) * _times(a, b, d_met)).sum(-1)
     flat = d_met.flatten(2)
     d_write_keys = torch.bmm(flat, entered.keys.flatten(2).transpose(1, 2))
     d_turned = torch.bmm(weights.write_keys.transpose(1, 2), flat).view_as(d_keys)
     if fixed.key_rotation is not None:
-        d_turned = rotate_back(d_turned, tuple(table[..., a:b] for table in fixed.key_rotation))
+        d_turned = turn_halves_back(d_turned, _columns(fixed.key_rotation, a, b), 1)
     if entered.normalised is not None:
         d_turned = _through_norm(*entered.normalised, d_turned)
     d_keys.copy_(d_turned)
@@ -151,33 +153,15 @@ def leave(
     )
 
 
-def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """[H, d, b, S] with even channels first, turned: `asa.rotary.rotate` with pairs as halves."""
-    cos_even, sin_even, cos_odd, sin_odd = rotation
-    even, odd = x.chunk(2, dim=1)
-    turned = x.new_empty(x.shape)
-    first, second = turned.chunk(2, dim=1)
-    torch.mul(even, cos_even, out=first).addcmul_(odd, sin_even, value=-1)
-    torch.mul(odd, cos_odd, out=second).addcmul_(even, sin_odd)
-    return turned
-
-
-def rotate_back(d_turned: torch.Tensor, rotation: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Gradient of what was turned."""
-    cos_even, sin_even, cos_odd, sin_odd = rotation
-    first, second = d_turned.chunk(2, dim=1)
-    d_x = torch.empty_like(d_turned)
-    even, odd = d_x.chunk(2, dim=1)
-    torch.mul(first, cos_even, out=even).addcmul_(second, sin_odd)
-    torch.mul(second, cos_odd, out=odd).addcmul_(first, sin_even, value=-1)
-    return d_x
-
-
 def _through_norm(keys: torch.Tensor, norms: torch.Tensor, d_unit: torch.Tensor) -> torch.Tensor:
     """Back through k / max(|k|, 1e-8)."""
     floored = norms.clamp(min=1e-8)
     along = (d_unit * keys).sum(1, keepdim=True) / (floored * floored * floored)
     return d_unit / floored - torch.where(norms > 1e-8, along, 0.0) * keys
+
+
+def _columns(rotation: Turn, a: int, b: int) -> Turn:
+    return Turn(*(table[..., a:b] for table in rotation))
 
 
 def _times(a: int, b: int, like: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ rotation and has no relative-position property; "correcting" it changes every tr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -63,6 +63,35 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     even, odd = x[..., 0::2], x[..., 1::2]
     partner = torch.stack((-odd, even), dim=-1).flatten(-2)
     return x * cos + partner * sin
+
+
+class Turn(NamedTuple):
+    """Tables for channels in halves (even ones first): cos and sin of the even channels, then of the odd ones, each broadcasting to a half."""
+
+    cos_even: torch.Tensor
+    sin_even: torch.Tensor
+    cos_odd: torch.Tensor
+    sin_odd: torch.Tensor
+
+
+def turn_halves(x: torch.Tensor, turn: Turn, axis: int) -> torch.Tensor:
+    """`rotate` of x whose channels on `axis` stand even ones first: pairs are the two halves. Without a graph."""
+    turned = x.new_empty(x.shape)
+    even, odd = x.chunk(2, dim=axis)
+    first, second = turned.chunk(2, dim=axis)
+    torch.mul(even, turn.cos_even, out=first).addcmul_(odd, turn.sin_even, value=-1)
+    torch.mul(odd, turn.cos_odd, out=second).addcmul_(even, turn.sin_odd)
+    return turned
+
+
+def turn_halves_back(d_turned: torch.Tensor, turn: Turn, axis: int) -> torch.Tensor:
+    """The gradient of x from that of `turn_halves(x, ...)`."""
+    d_x = d_turned.new_empty(d_turned.shape)
+    first, second = d_turned.chunk(2, dim=axis)
+    even, odd = d_x.chunk(2, dim=axis)
+    torch.mul(first, turn.cos_even, out=even).addcmul_(second, turn.sin_odd)
+    torch.mul(second, turn.cos_odd, out=odd).addcmul_(first, turn.sin_even, value=-1)
+    return d_x
 
 
 def _frequencies(dim: int, base: float) -> torch.Tensor:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 
+from asa.rotary import Turn, turn_halves, turn_halves_back
 from asa.scan import FLOOR, finite
 from asa.tiling import Plan
 
@@ -62,9 +63,7 @@ class Given(NamedTuple):
     """What a segment has besides, without gradient."""
 
     begins_chunk: bool
-    rotation: (
-        tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None
-    )  # cos even, sin even, cos odd, sin odd: [n, 1, M/2, L]
+    rotation: Turn | None  # tables [n, 1, M/2, L]
     kept: torch.Tensor | None  # [G n, 1, L], 1 = valid token
     dropout: torch.Tensor | None  # [G n, M, L]
     masked: bool  # whether a slot may be unwritten at some token: its maximum is then -inf
@@ -192,10 +191,8 @@ def _write(
             in_num, in_den = torch.zeros_like(in_num), torch.zeros_like(in_den)
         before[:, first:end, :, L + K :] = num.unsqueeze(1)
         before_den[1, :, first:end] = den.unsqueeze(1)
-        for tile in range(first, end):
-            before[:, tile, :, L : L + K] = in_num
-            before_den[0, :, tile] = in_den
-            in_num, in_den = in_num + sums_num[:, tile], in_den + sums_den[:, tile]
+        in_num = _running(sums_num[:, first:end], in_num, before[:, first:end, :, L : L + K])
+        in_den = _running(sums_den[:, first:end], in_den, before_den[0, :, first:end])
         ends.append((num, den, in_num, in_den))
     den_in, den_carried = before_den.view(2, G * tiles, K, 1)
     total = cumulated.add_(den_in).addcmul_(shrink, den_carried)
@@ -224,7 +221,7 @@ def _refine(
     source = rows[:, :K] if plan.masks_before_features and given.kept is not None else reads
     mapped = torch.matmul(small.maps, source)  # [G n, 2M, L]
     if given.rotation is not None:
-        mapped = _rotate(plan, mapped, given.rotation)
+        mapped = turn_halves(_by_feature(plan, mapped), given.rotation, 3).view_as(mapped)
     rising = mapped.clamp(max=0).exp_()
     mapped.clamp_(min=0)
     scores_and_queries = reads.new_empty(count, L + M, L)
@@ -236,9 +233,7 @@ def _refine(
     torch.mul(torch.bmm(keys.transpose(1, 2), queries), causal, out=scores_and_queries[:, :L])
     added = torch.bmm(rows, keys.transpose(1, 2)).view(G, tiles, K + 1, M)
     before = rows_and_sums.view(G, tiles, K + 1, L + M)[..., L:]
-    for tile in range(tiles):
-        before[:, tile] = sums
-        sums = sums + added[:, tile]
+    sums = _running(added, sums, before)
     found = torch.bmm(rows_and_sums, scores_and_queries)
     total = found[:, K:].clamp(min=FLOOR)
     average = found[:, :K].div(total)
@@ -250,24 +245,25 @@ def _refine(
     return KeptSlotspace(keys, rows_and_sums, scores_and_queries, average, total, dropped, refined), sums
 
 
-def _rotate(plan: Plan, x: torch.Tensor, rotation: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    cos_even, sin_even, cos_odd, sin_odd = rotation
-    pairs = x.view(plan.groups, -1, 2, 2, plan.wide // 2, plan.tile)
-    even, odd = pairs[:, :, :, 0], pairs[:, :, :, 1]
-    turned = torch.empty_like(pairs)
-    torch.mul(even, cos_even, out=turned[:, :, :, 0]).addcmul_(odd, sin_even, value=-1)
-    torch.mul(odd, cos_odd, out=turned[:, :, :, 1]).addcmul_(even, sin_odd)
-    return turned.view_as(x)
+def _by_feature(plan: Plan, mapped: torch.Tensor) -> torch.Tensor:
+    """[G n, 2M, L] -> [G, n, keys or queries, M, L]."""
+    return mapped.view(plan.groups, -1, 2, plan.wide, plan.tile)
 
 
-def _rotate_back(plan: Plan, d_turned: torch.Tensor, rotation: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    cos_even, sin_even, cos_odd, sin_odd = rotation
-    pairs = d_turned.view(plan.groups, -1, 2, 2, plan.wide // 2, plan.tile)
-    even, odd = pairs[:, :, :, 0], pairs[:, :, :, 1]
-    d_x = torch.empty_like(pairs)
-    torch.mul(even, cos_even, out=d_x[:, :, :, 0]).addcmul_(odd, sin_odd)
-    torch.mul(odd, cos_odd, out=d_x[:, :, :, 1]).addcmul_(even, sin_even, value=-1)
-    return d_x.view_as(d_turned)
+def _running(added: torch.Tensor, start: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Sums over tiles (axis 1) of what each adds to `start`: those before each tile are written into `before`, the last is returned."""
+    sums = added.cumsum(1).add_(start.unsqueeze(1))
+    before[:, 0] = start
+    before[:, 1:] = sums[:, :-1]
+    return sums[:, -1]
+
+
+def _running_backward(d_before: torch.Tensor, d_last: torch.Tensor, d_added: torch.Tensor) -> torch.Tensor:
+    """Back through `_running`: the gradient of what each tile added is written into `d_added`, that of the start is returned."""
+    gathered = d_before.flip(1).cumsum(1).flip(1).add_(d_last.unsqueeze(1))
+    d_added[:, :-1] = gathered[:, 1:]
+    d_added[:, -1] = d_last
+    return gathered[:, 0]
 
 
 class Gradients(NamedTuple):
@@ -367,10 +363,8 @@ def _write_backward(
     written = kept.written
     d_folds = [torch.zeros_like(fold) for fold in written.folds]
     for index, (first, end) in reversed(list(enumerate(chunk_tiles(plan, tiles)))):
-        for tile in range(end - 1, first - 1, -1):
-            d_sums_num[:, tile], d_sums_den[:, tile] = d_in_num, d_in_den
-            d_in_num = d_in_num + d_before[:, tile, :, L : L + K]
-            d_in_den = d_in_den + per_tile[:, tile]
+        d_in_num = _running_backward(d_before[:, first:end, :, L : L + K], d_in_num, d_sums_num[:, first:end])
+        d_in_den = _running_backward(per_tile[:, first:end], d_in_den, d_sums_den[:, first:end])
         d_num = d_num + d_before[:, first:end, :, L + K :].sum(1)
         d_den_carried = d_den_carried + shrunk[:, first:end].sum(1)
         if index > 0 or given.begins_chunk:
@@ -424,7 +418,7 @@ def _refine_backward(
     torch.mul(d_keys, found.keys.clamp(max=1), out=d_mapped[:, : plan.wide])
     torch.mul(d_queries, queries.clamp(max=1), out=d_mapped[:, plan.wide :])
     if given.rotation is not None:
-        d_mapped = _rotate_back(plan, d_mapped, given.rotation)
+        d_mapped = turn_halves_back(_by_feature(plan, d_mapped), given.rotation, 3).view_as(d_mapped)
     masks_before = plan.masks_before_features and given.kept is not None
     source = rows[:, :K] if masks_before else kept.reads
     d_maps = torch.bmm(d_mapped, source.transpose(1, 2)).sum(0)
@@ -457,7 +451,5 @@ def _sums_backward(
     tiles = d_rows_and_sums.shape[0] // plan.groups
     d_before = d_rows_and_sums.view(plan.groups, tiles, plan.slots + 1, -1)[..., plan.tile :]
     d_added = d_before.new_empty(d_before.shape)
-    for tile in range(tiles - 1, -1, -1):
-        d_added[:, tile] = d_sums
-        d_sums = d_sums + d_before[:, tile]
+    d_sums = _running_backward(d_before, d_sums, d_added)
     return d_added.flatten(0, 1), d_sums

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from asa import tiled
 from asa.entry import Fixed, Weights
 from asa.linear import matrix
-from asa.rotary import Rotary
+from asa.rotary import Rotary, Turn
 from asa.scan import WriteState
 from asa.segment import Parameters
 from asa.slotspace import SlotspaceState
@@ -128,25 +128,23 @@ def _small(layer: AddressedStateLayer, computing: Layer, *, dropped: bool) -> Pa
     return Parameters(read_keys, content, features, None, maps.out @ maps.values, maps.gate)
 
 
-def _key_rotation(
-    rope: Rotary | None, length: int, dtype: torch.dtype, device: torch.device
-) -> tuple[torch.Tensor, ...] | None:
-    """cos and sin of even channels, then of odd ones, each [d/2, 1, T]."""
+def _key_rotation(rope: Rotary | None, length: int, dtype: torch.dtype, device: torch.device) -> Turn | None:
+    """Tables [d/2, 1, T]."""
     if rope is None:
         return None
     cos, sin = (table.T.unsqueeze(1) for table in rope.table(length, device, dtype))
-    return tuple(table.contiguous() for table in (cos[0::2], sin[0::2], cos[1::2], sin[1::2]))
+    return Turn(*(table.contiguous() for table in (cos[0::2], sin[0::2], cos[1::2], sin[1::2])))
 
 
 def _rotation_in_tiles(
     rope: Rotary | None, plan: Plan, length: int, dtype: torch.dtype, device: torch.device
-) -> tuple[torch.Tensor, ...] | None:
-    """cos and sin of even channels, then of odd ones, each [tiles, 1, M/2, L]."""
+) -> Turn | None:
+    """Tables [tiles, 1, M/2, L]."""
     if rope is None:
         return None
     tables = rope.table(-(-length // plan.tile) * plan.tile, device, dtype)
     cos, sin = (table.unflatten(0, (-1, plan.tile)).transpose(1, 2).unsqueeze(1) for table in tables)
-    return tuple(table.contiguous() for table in (cos[:, :, 0::2], sin[:, :, 0::2], cos[:, :, 1::2], sin[:, :, 1::2]))
+    return Turn(*(table.contiguous() for table in (cos[:, :, 0::2], sin[:, :, 0::2], cos[:, :, 1::2], sin[:, :, 1::2])))
 
 
 def _averages_dropout(
