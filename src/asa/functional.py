@@ -61,6 +61,7 @@ class Recorded:
     """What a call saw, as lists over chunks; joined by `asa.info`."""
 
     parts: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    keeps_slots: bool = False  # whole slot states: d times the size of everything else
 
     def add(self, **tensors: torch.Tensor | None) -> None:
         """Keep one chunk's tensors, cut off from the graph."""
@@ -127,6 +128,7 @@ def attend(
                 write_logits_raw=raw[..., t0:t1],
                 write_logits=logits[..., t0:t1],
                 slot_state_norm=written.slots.detach().norm(dim=-1).transpose(2, 3),
+                slots=written.slots if record.keeps_slots else None,
             )
     return torch.cat(outputs, dim=2), state
 

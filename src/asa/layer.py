@@ -201,6 +201,14 @@ class AddressedStateLayer(nn.Module):
             heads, state = functional.attend(layer, given, state, position, routing, mask, how, lengths=lengths)
         return self._project_out(heads), state
 
+    def observe(self, x: torch.Tensor, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a call on x [b, T, C] would read and hold, at every token: read weights [b, H, T, K] and slot states [b, H, T, K, d].
+
+        Attributes that act on calls (override, mask, interventions) act here too. Memory grows with T K d."""
+        record = Recorded(keeps_slots=True)
+        self._compute(x, attention_mask, self._routing(), self._slot_mask(None, "read", "all"), record)
+        return torch.cat(record.parts["read_weights"], 2), torch.cat(record.parts["slots"], 2)
+
     def _compute(
         self,
         x: torch.Tensor,
