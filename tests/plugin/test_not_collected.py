@@ -155,3 +155,36 @@ def test_a_window_that_is_too_short_for_the_items(suite, tiny_model):
         suite.standard().write("evals/test_probe.py", window.replace("N", str(n)))
         suite.run("evals", "--trialplate-model=./tiny", "--trialplate-device=cpu")
         assert left_out(suite.report()) == why
+
+
+def test_a_slow_case_runs_where_the_expression_speaks_of_it(suite):
+    suite.standard().write("evals/test_probe.py", CASES.replace('requires_data("text.txt")', "slow"))
+    suite.write("policies/p.toml", POLICY)
+    assert suite.run("evals").ret == 1
+    report = suite.report()
+    why = "a heavy study, outside the default tier; -m slow runs it"
+    assert left_out(report) == {"test_d": why}
+    assert report.reasons == [
+        f"gate loss on (no model): MISSING: no measurement of loss; 1 cases of this subject were not collected ({why})"
+    ]
+    for expression, ran in (("slow", {"loss"}), ("slow or not slow", {"loss", "accuracy"}), ("not slow", {"accuracy"})):
+        suite.run("evals", "-m", expression)
+        assert {m.metric for m in suite.report().measurements} == ran
+
+
+def test_a_case_that_needs_an_extra(suite):
+    for package, why in (
+        ("json", {}),
+        (
+            "no_such_package",
+            {
+                "test_d": "needs the package no_such_package, which is not installed: pip install 'trialplate[no_such_package]'"
+            },
+        ),
+    ):
+        suite.standard().write(
+            "evals/test_probe.py", CASES.replace('requires_data("text.txt")', f'requires_extra("{package}")')
+        )
+        suite.write("policies/p.toml", POLICY)
+        assert suite.run("evals").ret == len(why)
+        assert left_out(suite.report()) == why

@@ -52,7 +52,7 @@ SHORT = (
 )  # fmt: skip
 MARKS = (
     "gpu: runs on a GPU (every case on a cuda or mps device, and cases that carry it themselves)",
-    "slow: heavy study, not part of the default tier",
+    "slow: heavy study, outside the default tier: not collected unless -m speaks of slow",
     "fast: part of the one-minute subset",
     "gate: judges measurements, measures nothing; runs last",
     "network: needs the network",
@@ -62,6 +62,7 @@ MARKS = (
     "requires_architecture(model_type, **settings): needs a model of this architecture, configured like this, else not collected",
     "requires_files: needs a model whose weights come from files, else not collected",
     "requires_golden(folder): needs a golden file of the model, else not collected",
+    "requires_extra(package): needs this package, an extra of trialplate, else not collected",
     "requires_no_adapter: needs a model without an adapter, else not collected",
 )
 NO_MODEL = "this case needs a model: give --trialplate-model NAME, or set trialplate_models in the ini file"

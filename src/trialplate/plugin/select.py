@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
@@ -123,8 +125,12 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
     """Why an item cannot run or does not apply here."""
     if "benchmark" in getattr(item, "fixturenames", ()) and (why := _timing_off(config)):
         yield why
+    if item.get_closest_marker("slow") and not _asks_for_slow(config):
+        yield SLOW
     if not any(mark.name.startswith("requires_") for mark in item.iter_markers()):
         return
+    for mark in item.iter_markers("requires_extra"):
+        yield from (why for name in mark.args if (why := _lacks_extra(name)))
     spec = _params(item).get("trialplate_subject")
     checks: dict[str, Callable[[pytest.Config, Any, Any], str | None]] = {
         "requires_tokens": _lacks_tokens,
@@ -150,6 +156,7 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
                     yield why
 
 
+SLOW = "a heavy study, outside the default tier; -m slow runs it"
 _NEED_MODEL = ("requires_tokens", "requires_files", "requires_golden", "requires_window", "requires_architecture")
 
 
@@ -170,6 +177,17 @@ def _timing_off(config: pytest.Config) -> str | None:
     if config.getoption("benchmark_disable", False):
         return "timing is off by --benchmark-disable"
     return None
+
+
+def _asks_for_slow(config: pytest.Config) -> bool:
+    """Whether the expression of -m speaks of slow cases at all: then the expression decides."""
+    return re.search(r"\bslow\b", config.getoption("markexpr", "") or "") is not None
+
+
+def _lacks_extra(name: str) -> str | None:
+    if importlib.util.find_spec(name) is not None:
+        return None
+    return f"needs the package {name}, which is not installed: pip install 'trialplate[{name}]'"
 
 
 def _lacks_tokens(config: pytest.Config, spec: Any, name: str) -> str | None:
