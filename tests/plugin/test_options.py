@@ -57,7 +57,7 @@ def test_marks_are_known_under_strict_marks(suite):
         "import pytest\n@pytest.mark.slow\n@pytest.mark.fast\n@pytest.mark.network\n@pytest.mark.requires_data('x')\ndef test_a(record):\n    pass\n",
     )
     suite.write("pytest.ini", "[pytest]\ntrialplate_evals = evals\naddopts = --strict-markers --strict-config\n")
-    assert suite.run("-m", "slow").ret == 5
+    assert suite.run("evals", "-m", "slow").ret == 5
     assert "needs x in the data folder" in suite.report().reasons[1]
 
 
