@@ -1,6 +1,7 @@
 """Manifest lines that name a generator."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,20 @@ def test_one_item_can_be_asked_for(name):
 def test_sequences_are_not_items(name):
     with pytest.raises(ValueError, match="makes token sequences, not items"):
         generate(task(name=name), words)
+
+
+@pytest.mark.parametrize("name", ["domain_code", "domain_reasoning"])
+def test_texts_are_not_items(name):
+    line = task(name=name, seed=4)
+    with pytest.raises(ValueError, match=r"is a stimulus: it has texts \(`trialplate\.tasks\.stimuli\.texts`\)"):
+        generate(line, words)
+    with pytest.raises(ValueError, match=r"makes texts, not items; call trialplate\.tasks\.stimuli\.texts with seed=4"):
+        generate(replace(line, kind="scored"), words)
+
+
+def test_a_generator_of_items_read_as_a_stimulus_is_not_scored():
+    with pytest.raises(ValueError, match="is a stimulus"):
+        generate(replace(task(name="ioi"), kind="stimulus"), words)
 
 
 def test_needs_are_known_requirements():

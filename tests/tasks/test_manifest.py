@@ -146,6 +146,20 @@ def test_a_generator_needs_a_tokenizer():
         task.prompts()
 
 
+def test_a_generator_of_texts_is_a_stimulus():
+    source = {"type": "generator", "name": "domain_code", "num_docs": 512}
+    for kind in (None, "stimulus"):
+        task = parse({**V1, "version": 2, "kind": kind, "source": source})[0]
+        assert (task.kind, task.source.num_docs, task.source.seed, task.items()) == ("stimulus", 512, 0, ())
+        with pytest.raises(ValueError, match=r"the prompts of task 'one' .*use trialplate\.tasks\.stimuli\.texts"):
+            task.prompts()
+
+
+def test_a_generator_of_items_may_be_read_without_being_scored():
+    task = parse({**V1, "version": 2, "kind": "stimulus", "source": {"type": "generator", "name": "ioi"}})[0]
+    assert (task.kind, task.items()) == ("stimulus", ())
+
+
 def test_the_digest_follows_what_is_asked():
     task = parse(V2)[0]
     assert task.digest == parse({**V2, "description": "other words"})[0].digest
@@ -233,6 +247,14 @@ REFUSED = [
     (with_source(type="file", path="x", sha256="abc"), "`source.sha256`: wanted 64 lower-case"),
     (with_source(type="file", path="x", documents="pages"), "`source.documents`: wanted one of blank_line"),
     (with_source(type="generator", name="ioi", seed=-1), "`source.seed`: wanted an integer from 0 to"),
+    (
+        with_source(type="generator", name="domain_code") | {"kind": "scored"},
+        "`kind`: generator 'domain_code' makes texts, with nothing to score; wanted stimulus, and no items",
+    ),
+    (
+        with_source(type="generator", name="domain_code") | {"items": [ITEM]},
+        "`kind`: generator 'domain_code' makes texts, with nothing to score; wanted stimulus, and no items",
+    ),
     (V2 | {"items": []}, "`items`: wanted a list of at least one object"),
     (V2 | {"items": [ITEM | {"foil": " 4"}]}, r"`items\[0\].foil`: unknown key; did you mean `foils`"),
     (V2 | {"items": [{"prompt": "x"}]}, r"`items\[0\].answer`: wanted a string, got no such key"),

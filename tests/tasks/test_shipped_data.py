@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from trialplate.report.catalogue import METRICS
+from trialplate.tasks.domains import DOMAINS
 from trialplate.tasks.formats import READERS, ChoiceQuestion
 from trialplate.tasks.generators import GENERATORS
 from trialplate.tasks.manifest import SourceAbsent, load_manifest, select
@@ -31,6 +32,11 @@ def test_every_line_says_licence_metric_and_description(tasks):
         assert task.license
         assert task.description
         assert (task.metric in METRICS) == (task.kind == "scored"), task.task_id
+
+
+def test_only_lines_without_a_right_answer_are_stimuli(tasks):
+    stimuli = [task.task_id for task in tasks if task.kind == "stimulus"]
+    assert stimuli == ["wikitext_val_small", *DOMAINS]
 
 
 def test_scored_lines_have_answers_foils_and_no_duplicates(tasks):

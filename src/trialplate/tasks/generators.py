@@ -1,7 +1,8 @@
 """The seeded generators that a manifest line may name: what each needs of a tokenizer, and the items it makes for one.
 
 Two of them (`induction_words`, `induction_any`) make token sequences instead of items, since random tokens are not text: call
-`trialplate.tasks.probes.induction` with the seed of the line."""
+`trialplate.tasks.probes.induction` with the seed of the line. Those named `domain_...` make texts to read, with nothing to score:
+`trialplate.tasks.stimuli.texts` gives them, and the texts of every other line."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from trialplate.tasks.domains import DOMAINS, Text, domain_texts
 from trialplate.tasks.items import Encode, Item, make_item
 from trialplate.tasks.jsonl import did_you_mean
 from trialplate.tasks.manifest_model import ProbeTask
@@ -21,14 +23,18 @@ from trialplate.tasks.probes.minimal_pairs import minimal_pairs
 from trialplate.tasks.requirements import unmet
 
 Make = Callable[[Encode, int | None, int], list[Item]]
+MakeTexts = Callable[[int | None, int], list[Text]]
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """make(encode, n, seed) -> items (None: it makes token sequences); requires: names in `requirements.REQUIREMENTS`."""
+    """What a name makes: items by make(encode, n, seed), or texts by texts(n, seed), or, with neither, token sequences.
+
+    requires: names in `requirements.REQUIREMENTS`."""
 
     make: Make | None
     requires: tuple[str, ...] = ()
+    texts: MakeTexts | None = None
 
 
 def generate(task: ProbeTask, encode: Encode, n: int | None = None) -> list[Item]:
@@ -37,20 +43,24 @@ def generate(task: ProbeTask, encode: Encode, n: int | None = None) -> list[Item
     n: how many (None: `source.num_docs`, and without that the generator's own number, or all items of the line).
     ValueError for a stimulus, for an unknown or sequence-making generator, and where the tokenizer cannot serve (see `unmet_needs`)."""
     source = task.source
-    if source is None or source.type != "generator":
-        items = list(task.items())
-        if not items:
-            raise ValueError(f"task {task.task_id!r} is a stimulus: it has texts (`prompts()`) and no items to score")
-        return items if n is None else items[:n]
-    make = generator_of(task).make
-    if make is None:
+    generated = source is not None and source.type == "generator"
+    if not task.scored and (task.kind == "stimulus" or not generated):
         raise ValueError(
-            f"generator {source.name!r} of task {task.task_id!r} makes token sequences, not items; call "
-            f"trialplate.tasks.probes.induction with seed={source.seed}"
+            f"task {task.task_id!r} is a stimulus: it has texts (`trialplate.tasks.stimuli.texts`) and no items to score"
+        )
+    if source is None or not generated:
+        items = list(task.items())
+        return items if n is None else items[:n]
+    generator = generator_of(task)
+    if generator.make is None:
+        made, door = ("texts", "stimuli.texts") if generator.texts else ("token sequences", "probes.induction")
+        raise ValueError(
+            f"generator {source.name!r} of task {task.task_id!r} makes {made}, not items; call "
+            f"trialplate.tasks.{door} with seed={source.seed}"
         )
     if reasons := unmet_needs(task, encode):
         raise ValueError(f"task {task.task_id!r} cannot be made for this tokenizer: {'; '.join(reasons)}")
-    return make(encode, source.num_docs if n is None else n, source.seed or 0)
+    return generator.make(encode, source.num_docs if n is None else n, source.seed or 0)
 
 
 def unmet_needs(task: ProbeTask, encode: Encode) -> list[str]:
@@ -100,4 +110,5 @@ GENERATORS: Mapping[str, Generator] = {
     "agreement": Generator(partial(agreement_items, attractor=False), ("single_token_verbs",)),
     "agreement_attractor": Generator(partial(agreement_items, attractor=True), ("single_token_verbs",)),
     "minimal_pairs": Generator(_pairs),
+    **{name: Generator(None, texts=partial(domain_texts, name)) for name in DOMAINS},
 }

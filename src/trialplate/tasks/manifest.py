@@ -3,8 +3,11 @@
     {"task_id": "proverbs", "domain": "prose", "source": {"type": "prompt_list", "prompts": ["A stitch in time"]}}
     {"task_id": "sums", "domain": "math", "version": 2, "kind": "scored", "metric": "margin",
      "items": [{"prompt": "2 + 3 =", "answer": " 5", "foils": [" 4", " 6"]}]}          (one line in the file)
+    {"task_id": "domain_code", "domain": "code", "version": 2, "kind": "stimulus",
+     "source": {"type": "generator", "name": "domain_code", "num_docs": 512, "seed": 0}}          (one line in the file)
 
-Reading is strict: an unknown key, a repeated id, a wrong type or an empty file is a `ManifestError` that names file, line and key."""
+A generator makes items, and its line is scored unless it says `stimulus`; or it makes texts (`trialplate.tasks.domains`), and its line is a
+stimulus. Reading is strict: an unknown key, a repeated id, a wrong type or an empty file is a `ManifestError` that names file, line and key."""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
+from trialplate.tasks.domains import DOMAINS
 from trialplate.tasks.items import Item, make_item
 from trialplate.tasks.jsonl import Record, RowError, did_you_mean, parse_records
 from trialplate.tasks.manifest_model import Kind, Positions, ProbeTask, Source, SourceAbsent, SourceType
@@ -101,18 +105,12 @@ def _task(record: Record) -> ProbeTask:
     )
     if source is None and not scored:
         record.fail("source", "wanted a source of text" + (", or items" if version == 2 else "") + ", got neither")
-    generated = source is not None and source.type == "generator"
-    kind = cast(Kind, record.choice("kind", get_args(Kind), "scored" if scored or generated else "stimulus"))
-    if kind == "scored" and not scored and not generated:
-        record.fail("items", "a scored task needs items, or a generator that makes them; got neither")
-    if kind == "stimulus" and scored:
-        record.fail("kind", "the task has items, so it is scored; leave `kind` out or take the items away")
     return ProbeTask(
         task_id=task_id,
         domain=record.text("domain"),
         description=record.text("description", "", empty=True),
         version=version,
-        kind=kind,
+        kind=_kind(record, source, bool(scored)),
         source=source,
         scored=scored,
         metric=record.text("metric", ""),
@@ -123,6 +121,21 @@ def _task(record: Record) -> ProbeTask:
         license=record.text("license", ""),
         folder=record.path.parent,
     )
+
+
+def _kind(record: Record, source: Source | None, has_items: bool) -> Kind:
+    generator = source.name if source is not None and source.type == "generator" else ""
+    makes_items = bool(generator) and generator not in DOMAINS
+    kind = cast(Kind, record.choice("kind", get_args(Kind), "scored" if has_items or makes_items else "stimulus"))
+    if kind == "scored" and generator in DOMAINS:
+        record.fail(
+            "kind", f"generator {generator!r} makes texts, with nothing to score; wanted stimulus, and no items"
+        )
+    if kind == "scored" and not has_items and not makes_items:
+        record.fail("items", "a scored task needs items, or a generator that makes them; got neither")
+    if kind == "stimulus" and has_items:
+        record.fail("kind", "the task has items, so it is scored; leave `kind` out or take the items away")
+    return kind
 
 
 def _max_tokens(record: Record) -> int | None:

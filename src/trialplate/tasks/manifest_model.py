@@ -54,7 +54,8 @@ class ProbeTask:
     version     1 (stimuli only) or 2
     kind        stimulus: text to read; scored: items with right and wrong answers
     source      None for a scored task whose items carry all of its text
-    scored      the items that stand in the line (a generator makes its own, see `trialplate.tasks.generators`)
+    scored      the items that stand in the line (a generator makes its own, see `trialplate.tasks.generators`; the texts of any
+                line, generated or not, come from `trialplate.tasks.stimuli`)
     metric      the headline metric of a scored task, by its name in the metric catalogue; "" where the eval decides
     positions   where to read or score: all | no_first | answer | last
     min_tokens, max_tokens   shortest prompt that counts, and truncation; None = no bound
@@ -79,7 +80,7 @@ class ProbeTask:
     def prompts(self) -> tuple[str, ...]:
         """The texts, in order; each once with `dedupe` (then `weights` runs beside). Without a source: the prompts of the items.
 
-        SourceAbsent where the text lies elsewhere; ValueError for a generator, whose text depends on the tokenizer."""
+        SourceAbsent where the text lies elsewhere; ValueError for a generator, whose texts `trialplate.tasks.stimuli` makes."""
         counts = self._counts()
         if self.dedupe:
             return tuple(counts)
@@ -91,8 +92,9 @@ class ProbeTask:
         return tuple(self._counts().values()) if self.dedupe else (1,) * len(self.prompts())
 
     def items(self) -> tuple[Item, ...]:
-        """The scored items that stand in the line; none for a stimulus. ValueError for a generator (it needs a tokenizer)."""
-        self._refuse_generator("items")
+        """The scored items that stand in the line; none for a stimulus. ValueError for a generator of items (it needs a tokenizer)."""
+        if self.kind == "scored":
+            self._refuse_generator("items", "trialplate.tasks.generators.generate(task, encode)")
         return self.scored
 
     @property
@@ -135,7 +137,7 @@ class ProbeTask:
         return counts
 
     def _texts(self) -> tuple[tuple[str, ...], int]:
-        self._refuse_generator("prompts")
+        self._refuse_generator("prompts", "trialplate.tasks.stimuli.texts(task, encode)")
         if self.source is None:
             return tuple(item.prompt for item in self.scored), 1
         if self.source.type == "file":
@@ -165,11 +167,10 @@ class ProbeTask:
             )
         return decode_documents(content, path, source.documents)[: source.num_docs]
 
-    def _refuse_generator(self, what: str) -> None:
+    def _refuse_generator(self, what: str, door: str) -> None:
         if self.source is not None and self.source.type == "generator":
             raise ValueError(
-                f"the {what} of task {self.task_id!r} depend on the tokenizer: use "
-                f"trialplate.tasks.generators.generate(task, encode), generator {self.source.name!r}"
+                f"the {what} of task {self.task_id!r} depend on the tokenizer: use {door}, generator {self.source.name!r}"
             )
 
 
