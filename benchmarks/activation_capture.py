@@ -26,7 +26,7 @@ from trialplate.activations.capture import captured, collect
 from trialplate.activations.collectors.moments import UnitMoments
 from trialplate.activations.shards import writing
 from trialplate.activations.sites import choose
-full_table = None
+from trialplate.activations.study import Wanted, watch
 from trialplate.models.causal_lm import CausalLM
 from trialplate.models.spec import ModelSpec
 from trialplate.models.tokenizers import byte_tokenizer
@@ -42,7 +42,9 @@ class _Stop(Exception):
 def neox() -> CausalLM:
     """Random weights in the shape of pythia-70m."""
     torch.manual_seed(0)
-    config = GPTNeoXConfig(vocab_size=50304, hidden_size=512, num_hidden_layers=LAYERS, num_attention_heads=8, intermediate_size=2048)
+    config = GPTNeoXConfig(
+        vocab_size=50304, hidden_size=512, num_hidden_layers=LAYERS, num_attention_heads=8, intermediate_size=2048
+    )
     return CausalLM(ModelSpec("pythia-70m-shape"), GPTNeoXForCausalLM(config), byte_tokenizer())
 
 
@@ -104,8 +106,8 @@ def cases(model: CausalLM, ids: torch.Tensor, folder: Path) -> dict[str, Case]:
         "forward without head": forward,
         "plain hooks, six sites": plain_hooks(model, ids, every, stop=False),
         "count, sum, sum of squares at six resid_post": sums(six, lambda: [UnitMoments(magnitudes=False)]),
-
-
+        "every sum of a study at six resid_post": sums(six, lambda: watch(ROWS, Wanted(), 0).all()),
+        "every sum of a study at six mlp_act": sums(six_act, lambda: watch(ROWS, Wanted(), 0).all()),
         "rows of six resid_post to disk, float32": rows(six, "float32"),
         "rows of six resid_post to disk, bfloat16": rows(six, "bfloat16"),
         "plain hooks, one site, early stop": plain_hooks(model, ids, [SITE], stop=True),
@@ -161,9 +163,13 @@ def table(taken: dict[str, list[float]]) -> str:
     """Markdown: medians, tokens a CPU second, and the ratio of the medians to the forward pass and to plain hooks with early stop."""
     middle = {name: statistics.median(values) for name, values in taken.items()}
     forward, early = middle["forward without head"], middle["plain hooks, one site, early stop"]
-    lines = ["| case | CPU s | tokens / CPU s | of forward without head | of plain hooks with early stop |", "|---|--:|--:|--:|--:|"]
+    lines = [
+        "| case | CPU s | tokens / CPU s | of forward without head | of plain hooks with early stop |",
+        "|---|--:|--:|--:|--:|",
+    ]
     lines += [
-        f"| {name} | {s:.3f} | {ROWS * LENGTH / s:,.0f} | {s / forward:.3f} | {s / early:.3f} |" for name, s in middle.items()
+        f"| {name} | {s:.3f} | {ROWS * LENGTH / s:,.0f} | {s / forward:.3f} | {s / early:.3f} |"
+        for name, s in middle.items()
     ]
     return "\n".join(lines)
 
@@ -187,7 +193,11 @@ def main() -> None:
     """Print the table, then memory."""
     with tempfile.TemporaryDirectory() as folder:
         print(table(measure(cases(neox(), tokens(), Path(folder)), ARGS.rounds)))
-    watched = ["forward without head", "count, sum, sum of squares at six resid_post", "all sums of the table at six resid_post"]
+    watched = [
+        "forward without head",
+        "count, sum, sum of squares at six resid_post",
+        "every sum of a study at six resid_post",
+    ]
     peaks = {name: peak(name) for name in watched}
     print("\n| case | peak resident MiB | of forward |\n|---|--:|--:|")
     for name, mib in peaks.items():

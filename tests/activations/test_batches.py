@@ -68,3 +68,13 @@ def test_the_digest_names_what_is_read():
 def test_nothing_to_read_is_an_error(texts, says):
     with pytest.raises(CaptureError, match=says):
         make_plan(texts, max_length=8, positions=8)
+
+
+def test_separators_are_read_and_not_handed_on():
+    plan = make_plan({"a": [[7, 1, 0, 2], [0, 3]]}, max_length=8, positions=64, skip=[0])
+    tokens = plan.batches[0].tokens()
+    assert plan.n_tokens == {"a": 4}
+    assert plan.batches[0].ids().tolist() == [[7, 1, 0, 2], [0, 3, 0, 0]]
+    assert (tokens.token.tolist(), tokens.position.tolist(), tokens.n_first) == ([7, 1, 2, 3], [0, 1, 3, 1], 1)
+    with pytest.raises(CaptureError, match="every token of its 1 documents is one of the ids to skip"):
+        make_plan({"a": [[0, 0]]}, max_length=8, positions=64, skip=[0])

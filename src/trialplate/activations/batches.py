@@ -48,11 +48,11 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one task that are read at once; `start` is the number of tokens of its task that came before."""
+    """Rows of one task that are read at once. Cells that hold an id in `skip` are read and not handed on."""
 
     task: str
     rows: tuple[Row, ...]
-    start: int
+    skip: tuple[int, ...] = ()
 
     def ids(self) -> torch.Tensor:
         """[b, s], filled up with id 0 on the right."""
@@ -60,22 +60,23 @@ class Batch:
         return torch.tensor([row.ids + (0,) * (width - len(row.ids)) for row in self.rows])
 
     def tokens(self) -> Tokens:
-        """The real cells: the first of every row, then all others in reading order."""
-        ids, rows = self.ids(), torch.arange(len(self.rows))
+        """The cells that are handed on: the first of every row, then all others in reading order."""
+        ids = self.ids()
         width = ids.shape[1]
         lengths = torch.tensor([len(row.ids) for row in self.rows])
         columns = torch.arange(width)
-        later = (columns < lengths[:, None]) & (columns > 0)
-        cell = torch.cat([rows * width, later.flatten().nonzero().squeeze(1)])
+        real = (columns < lengths[:, None]) & ~torch.isin(ids, torch.tensor(self.skip, dtype=ids.dtype))
+        first, later = ((real & where).flatten().nonzero().squeeze(1) for where in (columns == 0, columns > 0))
+        cell = torch.cat([first, later])
         row = cell // width
         documents = torch.tensor([r.document for r in self.rows])
         clusters = torch.tensor([r.cluster for r in self.rows])
-        return Tokens(cell, documents[row], clusters[row], cell % width, ids.flatten()[cell], len(self.rows))
+        return Tokens(cell, documents[row], clusters[row], cell % width, ids.flatten()[cell], len(first))
 
     @property
     def n_tokens(self) -> int:
-        """Real tokens."""
-        return sum(len(row.ids) for row in self.rows)
+        """Tokens that are handed on."""
+        return sum(token not in self.skip for row in self.rows for token in row.ids)
 
 
 @dataclass(frozen=True)
@@ -102,23 +103,28 @@ def make_plan(
     max_length: int,
     positions: int,
     max_clusters: int = MAX_CLUSTERS,
+    skip: Iterable[int] = (),
 ) -> Plan:
     """Batches of the token ids of every task's documents, task after task.
 
-    Documents are cut to `max_length` tokens; `positions` bounds b * s of a batch, though one row always fits. Raises CaptureError for no
-    task, a task without documents, or a document without tokens."""
+    Documents are cut to `max_length` tokens; `positions` bounds b * s of a batch, though one row always fits. `skip`: ids whose activations are
+    not handed on (separators that were put between texts, say). Raises CaptureError for no task, a task without documents, a document without
+    tokens, or a task of which nothing is handed on."""
     if not documents:
         raise CaptureError("nothing to read: no task was given")
+    left_out = tuple(sorted(set(skip)))
     batches: list[Batch] = []
     n_tokens, n_clusters, number = {}, {}, 0
     for task, texts in documents.items():
         rows = _rows(task, texts, number, max_length, max_clusters)
         number += len(rows)
-        start = 0
-        for group in _groups(rows, positions):
-            batches.append(Batch(task, group, start))
-            start += batches[-1].n_tokens
-        n_tokens[task], n_clusters[task] = start, 1 + max(row.cluster for row in rows)
+        own = [Batch(task, group, left_out) for group in _groups(rows, positions)]
+        n_tokens[task], n_clusters[task] = sum(b.n_tokens for b in own), 1 + max(row.cluster for row in rows)
+        if not n_tokens[task]:
+            raise CaptureError(
+                f"task {task!r}: every token of its {len(rows)} documents is one of the ids to skip, {left_out}"
+            )
+        batches += own
     return Plan(tuple(batches), n_tokens, n_clusters, _digest(batches))
 
 
@@ -150,5 +156,5 @@ def _groups(rows: Iterable[Row], positions: int) -> Iterator[tuple[Row, ...]]:
 def _digest(batches: Iterable[Batch]) -> str:
     found = hashlib.sha256()
     for batch in batches:
-        found.update(repr((batch.task, [(row.document, row.ids) for row in batch.rows])).encode())
+        found.update(repr((batch.task, batch.skip, [(row.document, row.ids) for row in batch.rows])).encode())
     return found.hexdigest()

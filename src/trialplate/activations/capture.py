@@ -5,7 +5,7 @@ nothing is kept beside what they sum up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -120,11 +120,12 @@ def plan_for(
     *,
     max_length: int | None = None,
     positions: int | None = None,
+    skip: Iterable[int] = (),
 ) -> Plan:
-    """The plan for a model: at most its own window a document, batches that suit its device."""
+    """The plan for a model: at most its own window a document, batches that suit its device; see `batches.make_plan`."""
     default = CPU_POSITIONS if model.device.type == "cpu" else ACCELERATOR_POSITIONS
     window = model.max_length if max_length is None else min(max_length, model.max_length)
-    return make_plan(documents, max_length=window, positions=positions or default)
+    return make_plan(documents, max_length=window, positions=positions or default, skip=skip)
 
 
 def captured(model: CausalLM, ids: torch.Tensor, points: Sequence[Point]) -> dict[str, torch.Tensor]:

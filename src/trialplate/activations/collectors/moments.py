@@ -38,6 +38,13 @@ class UnitStatistics:
         return self.fires / self.n
 
     @property
+    def fourth(self) -> Vector:
+        """m4. Raises ValueError where it was not asked for."""
+        if self.m4 is None:
+            raise ValueError("fourth moments were not collected: make UnitMoments with order=4")
+        return self.m4
+
+    @property
     def square_sum(self) -> Vector:
         """Sum of h^2 of each unit."""
         return self.m2 + self.n * self.mean**2
@@ -89,16 +96,33 @@ class UnitMoments:
         fires = ones @ torch.gt(
             rows, self.threshold, out=torch.empty_like(rows)
         )  # exact: a batch has far fewer than 2^24 rows
-        mean = rows.sum(0) / n
-        centred = rows - mean
+        pivot = rows.sum(0) / n
+        centred = rows - pivot
         squares = centred * centred
-        sums = [ones @ squares]
+        powers = [ones @ centred, ones @ squares]
         if self.order == 4:
-            sums += [ones @ (squares * centred), ones @ (squares * squares)]
-        absolute = ones @ rows.abs() if self.magnitudes else torch.zeros_like(mean)
+            powers += [ones @ (squares * centred), ones @ (squares * squares)]
+        absolute = ones @ rows.abs() if self.magnitudes else torch.zeros_like(pivot)
         where = wide_device(rows.device)
-        wide = [t.reshape(-1).to(where, torch.float64) for t in (fires, mean, absolute, *sums)]
-        return _Sums(n, *wide, *([None, None] if self.order == 2 else []))
+        wide = (t.reshape(-1).to(where, torch.float64) for t in (fires, pivot, absolute, *powers))
+        return _about_mean(n, *wide)
+
+
+def _about_mean(
+    n: int,
+    fires: torch.Tensor,
+    pivot: torch.Tensor,
+    absolute: torch.Tensor,
+    s1: torch.Tensor,
+    s2: torch.Tensor,
+    s3: torch.Tensor | None = None,
+    s4: torch.Tensor | None = None,
+) -> _Sums:
+    """Sums of powers about a pivot become sums about the mean, which lies s1 / n from it: a pivot in float32 is not the mean to the last digit."""
+    r = s1 / n
+    m3 = None if s3 is None else s3 - 3 * r * s2 + 2 * n * r**3
+    m4 = None if s3 is None or s4 is None else s4 - 4 * r * s3 + 6 * r**2 * s2 - 3 * n * r**4
+    return _Sums(n, fires, pivot + r, absolute, s2 - n * r**2, m3, m4)
 
 
 _NAMES = ("fires", "mean", "abs", "m2", "m3", "m4")
