@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install evals test smoke fast lint kill-matrix schema clean
+.PHONY: help install evals studies test smoke fast lint kill-matrix schema clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | column -t -s "$$(printf '\t')"
@@ -40,6 +40,9 @@ fast: $(STAMP)  ## the one-minute subset of the tests
 lint: $(STAMP)
 	@rm -f .lint-imports.log
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports --no-logo > .lint-imports.log 2>&1 || { cat .lint-imports.log 2>/dev/null; exit 1; }
+
+studies: $(STAMP)  ## the heavy studies of activations on the embedded models, judged by their own policy (about half an hour)
+	@$(BIN)/pytest evals/activations -m slow --policy evals/policies-slow/activations.toml $(ARGS)
 
 kill-matrix: $(STAMP)  ## sabotage models, tokenizers and scoring; write docs/kill-matrix.md
 	@$(BIN)/python -m tests.kill_matrix --write docs/kill-matrix.md $(ARGS)

@@ -58,7 +58,7 @@ def test_afterwards_everything_is_as_before(judge):
 
 
 def test_the_command_fails_when_nothing_is_broken_and_nobody_notices(bench, monkeypatch, capsys):
-    monkeypatch.setattr(command, "Bench", lambda folder, subject: bench)
+    monkeypatch.setattr(command, "Bench", lambda folder, paths, subject: bench)
     monkeypatch.setattr(command, "all_sabotages", lambda: {"Nothing": (NOTHING,)})
     assert command.main([]) == 1
     said = capsys.readouterr().err

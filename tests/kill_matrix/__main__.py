@@ -23,11 +23,15 @@ def main(arguments: list[str] | None = None) -> int:
         heading: [s for s in group if not args.only or s.name in args.only]
         for heading, group in all_sabotages().items()
     }
-    subjects = dict.fromkeys(s.subject for group in groups.values() for s in group)
+    benches = dict.fromkeys((s.subject, s.paths) for group in groups.values() for s in group)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            judges = {s: Judge(Bench(Path(folder, s.replace(":", "-")), subject=s)) for s in subjects}
-            rows = {heading: [_row(judges[s.subject], s) for s in group] for heading, group in groups.items() if group}
+            judges = {key: Judge(Bench(Path(folder, f"bench-{n}"), key[1], key[0])) for n, key in enumerate(benches)}
+            rows = {
+                heading: [_row(judges[s.subject, s.paths], s) for s in group]
+                for heading, group in groups.items()
+                if group
+            }
         except (BenchError, InnerRunError) as error:
             print(error, file=sys.stderr)
             return 2

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SUBJECT = "embedded:neox-tiny"
 ASM = "embedded:asm-tiny"
+# Evals of what a model says; those of activations cost as much as all of them together, and run under the faults that are about them.
+SCORING = tuple(f"evals/{name}" for name in ("archive", "asa", "checkpoints", "likelihood", "probes", "tokenizers"))
 Tensors = dict[str, "torch.Tensor"]
 
 
@@ -32,12 +34,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Sabotage:
-    """One fault. `text` says in one sentence what is broken; `apply` is the context in which it is; `subject` is the model that has it."""
+    """One fault. `text` says in one sentence what is broken; `apply` is the context in which it is; `subject` is the model that has it; `paths`
+    are the evals that run under it."""
 
     name: str
     text: str
     apply: Callable[[Scene], AbstractContextManager[Any]]
     subject: str = SUBJECT
+    paths: tuple[str, ...] = SCORING
 
 
 def on_files(name: str, text: str, edit: Callable[[Path, Scene], None], *, subject: str = SUBJECT) -> Sabotage:
@@ -104,7 +108,13 @@ def on_module(name: str, text: str, edit: Callable[[nn.Module], None], *, subjec
     return Sabotage(name, text, apply, subject)
 
 
-def on_code(name: str, text: str, *changes: Callable[[], tuple[Any, str, Any]], subject: str = SUBJECT) -> Sabotage:
+def on_code(
+    name: str,
+    text: str,
+    *changes: Callable[[], tuple[Any, str, Any]],
+    subject: str = SUBJECT,
+    paths: tuple[str, ...] = SCORING,
+) -> Sabotage:
     """A fault of our own code: each change names an object, an attribute, and what stands there while the evals run."""
 
     @contextmanager
@@ -117,4 +127,4 @@ def on_code(name: str, text: str, *changes: Callable[[], tuple[Any, str, Any]], 
                 stack.enter_context(patch.object(owner, attribute, value))
             yield
 
-    return Sabotage(name, text, apply, subject)
+    return Sabotage(name, text, apply, subject, paths)

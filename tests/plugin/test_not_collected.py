@@ -188,3 +188,16 @@ def test_a_case_that_needs_an_extra(suite):
         suite.write("policies/p.toml", POLICY)
         assert suite.run("evals").ret == len(why)
         assert left_out(suite.report()) == why
+
+
+def test_a_case_about_sites_of_an_architecture_without_a_map(suite, tiny_model):
+    case = "import pytest\n@pytest.mark.requires_sites\ndef test_s(subject, record):\n    record('loss', 1, n=1)\n"
+    folder = tiny_model(suite.path / "tiny")
+    suite.standard().write("evals/test_probe.py", case)
+    args = "evals", "--trialplate-model=./tiny", "--trialplate-device=cpu"
+    suite.run(*args)
+    assert left_out(suite.report()) == {}
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"gpt_neox"', '"bloom"'))
+    suite.run(*args)
+    assert left_out(suite.report()) == {"test_s": "there is no map of sites for models of type bloom (./tiny)"}

@@ -146,6 +146,8 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
         yield "does not apply to a model with an adapter"
     if item.get_closest_marker("requires_files") and (why := _lacks_files(config, spec)):
         yield why
+    if item.get_closest_marker("requires_sites") and (why := _lacks_sites(config, spec)):
+        yield why
     for mark in item.iter_markers("requires_architecture"):
         if why := _lacks_architecture(config, spec, *mark.args, **mark.kwargs):
             yield why
@@ -157,7 +159,14 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
 
 
 SLOW = "a heavy study, outside the default tier; -m slow runs it"
-_NEED_MODEL = ("requires_tokens", "requires_files", "requires_golden", "requires_window", "requires_architecture")
+_NEED_MODEL = (
+    "requires_tokens",
+    "requires_sites",
+    "requires_files",
+    "requires_golden",
+    "requires_window",
+    "requires_architecture",
+)
 
 
 def _is_gate(item: pytest.Item) -> bool:
@@ -247,6 +256,14 @@ def _lacks_architecture(config: pytest.Config, spec: Any, model_type: str, **set
         return f"is for models of type {model_type}, {spec.label} is of type {has}"
     other = (f"{k}={v}, {spec.label} has {found[k]}" for k, v in settings.items() if found.get(k, v) != v)
     return next((f"is for models with {text}" for text in other), None)
+
+
+def _lacks_sites(config: pytest.Config, spec: Any) -> str | None:
+    from trialplate.activations.families import FAMILIES
+    from trialplate.plugin.loading import configuration
+
+    has = configuration(config, spec).get("model_type", "unknown")
+    return None if has in FAMILIES else f"there is no map of sites for models of type {has} ({spec.label})"
 
 
 def _lacks_golden(config: pytest.Config, spec: Any, name: str) -> str | None:

@@ -145,6 +145,98 @@ METRICS: dict[str, Metric] = {
     "baseline_gap": Metric(
         "logit", "lower", 0.0, None, "largest distance of a margin at step 0 from the undisturbed one"
     ),
+    # activations: reading them
+    "sites_missing": _count("sites of the architecture's map that the model does not have, or that have another width"),
+    "site_gap": Metric(
+        "ratio",
+        "lower",
+        0.0,
+        None,
+        "largest distance of what is read at a site from what it must be, over the largest entry there",
+    ),
+    "tokens_lost": _count("tokens of the texts that were not counted once and only once"),
+    "count_gap": _count("firings that differ from those counted by hand"),
+    "hooked_gap": Metric("logit", "lower", 0.0, None, "largest change of a logit while sites are read, and afterwards"),
+    "stream_gap": Metric(
+        "ratio", "lower", 0.0, None, "largest relative change of sums when the same texts come in other batches"
+    ),
+    "activation_padding_gap": Metric(
+        "ratio", "lower", 0.0, None, "largest change of activations under padding, over the largest entry"
+    ),
+    # activations: sparsity. Low or high is no merit: a finding about a model
+    "act_frac": Metric(
+        "fraction", "none", 0.0, 1.0, "share of hidden units above a threshold (params say which), mean over tokens"
+    ),
+    "zero_frac": Metric("fraction", "none", 0.0, 1.0, "share of hidden units that are exactly zero"),
+    "cett_sparsity": Metric(
+        "fraction", "none", 0.0, 1.0, "share of units a token can do without at an error of a fifth of the MLP's output"
+    ),
+    "treves_rolls": Metric(
+        "ratio", "none", 0.0, 1.0, "squared mean size over mean square; low is sparse (over=units: within a token)"
+    ),
+    "hoyer": Metric("ratio", "none", 0.0, 1.0, "0 all alike, 1 one alone (over=units: within a token)"),
+    "gini": Metric("ratio", "none", 0.0, 1.0, "inequality of sizes (over=units: within a token)"),
+    "exkurt": Metric("ratio", "none", -2.0, None, "excess kurtosis of a unit over tokens, mean over units that move"),
+    "dead_frac": Metric(
+        "fraction", "none", 0.0, 1.0, "share of units on fewer than 1e-6 of tokens; means something from 1M tokens on"
+    ),
+    "always_on_frac": Metric("fraction", "none", 0.0, 1.0, "share of units that fire on more than 99 % of tokens"),
+    "analytic_gap": Metric(
+        "ratio", "lower", 0.0, None, "largest relative distance from the closed form for a known distribution"
+    ),
+    "pr_cov": Metric("dimension", "none", 1.0, None, "participation ratio of the covariance; null: white noise"),
+    "erank": Metric("dimension", "none", 0.0, None, "effective rank of the covariance; null: white noise"),
+    # activations: specialization, modules
+    "si_mean": Metric(
+        "fraction", "none", -1.0, 1.0, "specialization index, mean over scored units; null: permuted texts"
+    ),
+    "si_excess": Metric(
+        "fraction",
+        "none",
+        -2.0,
+        2.0,
+        "specialization index minus that of permuted texts; 0: no unit cares about the task",
+    ),
+    "si_coverage": Metric("fraction", "none", 0.0, 1.0, "share of units that fire often enough to be scored"),
+    "mi_bits": Metric("bit", "none", 0.0, 1.0, "mutual information of firing and task, mean over units"),
+    "frac_selective": Metric(
+        "fraction", "none", 0.0, 1.0, "share of units found to fire by task, at a false discovery rate of 5 %"
+    ),
+    "dloss_own": Metric(
+        "fraction", "none", -1.0, None, "relative loss increase on the task whose units are held at their mean"
+    ),
+    "dloss_other": Metric("fraction", "none", -1.0, None, "mean of the same on the other tasks"),
+    "z_vs_random": Metric(
+        "sd", "none", None, None, "dloss_own minus dloss_other, against units of the same firing rates at random"
+    ),
+    "q": Metric(
+        "modularity", "none", -0.5, 1.0, "Newman's modularity of the co-activation graph; null: rewired graphs"
+    ),
+    "q_z": Metric("sd", "none", None, None, "modularity against rewired graphs"),
+    "edge_excess": Metric(
+        "fraction", "none", None, 1.0, "share of co-activation edges that are gone when units are shifted within texts"
+    ),
+    "n_edges": Metric("count", "none", 0.0, None, "edges of the co-activation graph at a false discovery rate of 1 %"),
+    "n_communities": Metric("count", "none", 1.0, None, "communities of the best partition"),
+    "stability_ari": Metric("ratio", "none", -1.0, 1.0, "adjusted Rand index between partitions of different seeds"),
+    "ari": Metric("ratio", "higher", -1.0, 1.0, "adjusted Rand index of found communities and planted modules"),
+    # activations: fewer units
+    "kept_share": Metric("fraction", "none", 0.0, 1.0, "share of hidden units that stayed, counted as executed"),
+    "dppl_pct": Metric("%", "lower", -100.0, None, "change of perplexity where only some hidden units are kept"),
+    "kl_to_dense": Metric("nat/token", "lower", 0.0, None, "divergence of the dense model's predictions from these"),
+    "kept_all_gap": Metric("logit", "lower", 0.0, None, "largest change of a logit where every unit is kept"),
+    "worst_rise": Metric(
+        "sd", "lower", None, None, "largest rise of perplexity as more is kept, in its own standard error"
+    ),
+    "topk_ppl1": Metric(
+        "fraction", "none", 0.0, 1.0, "smallest share of units a token at which perplexity rises by at most 1 %"
+    ),
+    "cett_ppl1": Metric("fraction", "none", 0.0, 1.0, "share of units left out at the error that costs 1 % perplexity"),
+    "speedup": Metric("ratio", "higher", 0.0, None, "time of dense decoding over that with skipped units"),
+    "speedup_ceiling": Metric(
+        "ratio", "none", 1.0, None, "what skipping the whole down projection could give, by weights read"
+    ),
+    "efficiency": Metric("ratio", "higher", None, None, "(speedup - 1) / (ceiling - 1)"),
     # archive
     "sealed_files_intact": _fraction("share of the files of an archive that are there and as they were sealed"),
     # cost: measured and shown, never judged by default
