@@ -13,7 +13,14 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("activations", "probes", "likelihood", "checkpoints", "tokenizers", "performance")  # evals/release only judges
+FOLDERS = (
+    "activations",
+    "probes",
+    "likelihood",
+    "checkpoints",
+    "tokenizers",
+    "performance",
+)  # evals/release only judges
 
 
 def cpu_seconds(*arguments: str) -> float:
