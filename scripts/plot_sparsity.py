@@ -1,0 +1,5 @@
+import sys
+
+from trialplate.cli.app import app
+
+app(["plot", *sys.argv[1:]])
