@@ -97,7 +97,9 @@ def collect(
 
     def sink(name: str, values: torch.Tensor) -> None:
         rows = values.flatten(0, 1).index_select(0, cells)
-        sound[name] &= torch.isfinite(rows.sum(dtype=torch.float32))  # stays on the device: nobody waits for it here
+        sound[name] &= torch.isfinite(rows.sum(dtype=torch.float32))
+        if model.device.type == "cpu":  # elsewhere looking would wait for the device; it is looked at in the end
+            _require_finite(model, sound)
         for collector in collectors.get((batch.task, name), ()):
             collector.update(rows, tokens)
 
@@ -108,10 +110,7 @@ def collect(
             cells = tokens.cell.to(model.device)
             run(batch.ids().to(model.device))
             after(number + 1)
-    if bad := [name for name, finite in sound.items() if not bool(finite)]:
-        raise CaptureError(
-            f"{model.label}: activations at {', '.join(bad)} are not all finite, so nothing that was summed up there means anything"
-        )
+    _require_finite(model, sound)
 
 
 def plan_for(
@@ -134,6 +133,13 @@ def captured(model: CausalLM, ids: torch.Tensor, points: Sequence[Point]) -> dic
     with reading(model, points, found.__setitem__) as run:
         run(ids.to(model.device))
     return found
+
+
+def _require_finite(model: CausalLM, sound: Mapping[str, torch.Tensor]) -> None:
+    if bad := [name for name, finite in sound.items() if not bool(finite)]:
+        raise CaptureError(
+            f"{model.label}: activations at {', '.join(bad)} are not all finite, so nothing that was summed up there means anything"
+        )
 
 
 def _hooked(model: CausalLM, point: Point, take: Callable[[Point, torch.Tensor], None]) -> Any:

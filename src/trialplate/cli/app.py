@@ -1,14 +1,22 @@
-"""`trialplate`: read reports, train the embedded model again, list what `--model` knows. Measuring is pytest's: `pytest evals`."""
+"""`trialplate`: read reports, study activations, train the embedded model again, list what `--model` knows. Judging is pytest's: `pytest evals`."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trialplate import __version__
+from trialplate.cli.capture import capture
+from trialplate.cli.dynamic_k import dynamic_k
 from trialplate.cli.inventory import inventory, seal
+from trialplate.cli.plot import plot
+from trialplate.cli.si_modularity import si_modularity
+from trialplate.cli.sparsity import sparsity
+from trialplate.cli.study_inputs import joined_lists
 from trialplate.cli.version import add_version
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -17,6 +25,8 @@ app.add_typer(embedded, name="embedded")
 add_version(app, "trialplate", __version__)
 app.command()(inventory)
 app.command()(seal)
+for study in (capture, sparsity, si_modularity, dynamic_k, plot):
+    app.command()(study)
 
 
 @app.command()
@@ -114,6 +124,6 @@ def publish_asm(
     )
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    app()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; `arguments` as after its name, by default those of the process."""
+    app(joined_lists(sys.argv[1:] if arguments is None else arguments))

@@ -38,7 +38,7 @@ def capture(
     online: inputs.Online = False,
 ) -> None:
     """Read activations in one pass over all tasks: rows with their tokens in `rows/`, and counts and moments of every unit in a CSV."""
-    with inputs.told():
+    with inputs.told(), inputs.one_thread(device):
         lm = inputs.load_model(model, device, dtype, online)
         options = inputs.TextOptions(
             probe_manifest, inputs.split_list(task_id), prompt, dataset, split, num_docs, online
@@ -46,13 +46,15 @@ def capture(
         texts = inputs.read_texts(lm, options, max_tokens)
         points = inputs.chosen_points(lm, layers, "25%,50%,75%", site)
         settings = {"max_rows": max_rows, "dtype": store_dtype, "seed": seed}
-        final = _capture(lm, texts, points, output_dir, None if no_save else settings, seed)
+        final, n_tokens = _capture(lm, texts, points, output_dir, None if no_save else settings, seed)
+    n_texts = sum(map(len, texts.documents.values()))
+    typer.echo(f"{n_tokens:,} tokens of {n_texts:,} texts read at {', '.join(p.name for p in points)}")
     typer.echo(f"written: {final}")
 
 
 def _capture(
     lm: CausalLM, texts: inputs.Texts, points: list[Point], root: Path, rows: dict[str, Any] | None, seed: int
-) -> Path:
+) -> tuple[Path, int]:
     from contextlib import nullcontext
 
     from trialplate.activations.artifacts import study_folder
@@ -60,9 +62,9 @@ def _capture(
     from trialplate.activations.collectors.moments import UnitMoments
     from trialplate.activations.shards import writing
 
-    plan = plan_for(lm, texts.documents)
+    plan = plan_for(lm, texts.documents, skip=inputs.separators(lm))
     about = inputs.about_run("capture", lm, texts, seed, sites=[p.name for p in points], plan=plan.digest, rows=rows)
-    with study_folder(root, lm.label, "capture") as folder:
+    with study_folder(root, inputs.short_name(lm), "capture") as folder:
         sums = {(task, p.name): UnitMoments() for task in texts.documents for p in points}
         saved = nullcontext() if rows is None else writing(folder.path / "rows", plan, about, **rows)
         with saved as writer:
@@ -70,11 +72,11 @@ def _capture(
                 key: [moments, *([writer.collector(key[1], key[0])] if writer is not None else [])]
                 for key, moments in sums.items()
             }
-            collect(lm, plan, points, table, after=inputs.progress(len(plan.batches), "batches"))
+            collect(lm, plan, points, table, after=inputs.progress("batches read", len(plan.batches)))
         for task in texts.documents:
             folder.table("units", _units(plan, task, points, sums), task)
         folder.meta(about)
-    return folder.final
+    return folder.final, plan.total
 
 
 def _units(plan: Plan, task: str, points: list[Point], sums: dict[tuple[str, str], Any]) -> Any:
@@ -100,4 +102,4 @@ def _units(plan: Plan, task: str, points: list[Point], sums: dict[tuple[str, str
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).astype({"layer": "Int64"})

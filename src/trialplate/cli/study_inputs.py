@@ -1,19 +1,22 @@
-"""What the commands about activations have in common: which model, which texts, which layers, and how each is said on the command line."""
+"""What the commands about activations have in common: which model, which layers, how each is said on the command line, and what meta.json says of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trialplate.cli.study_texts import InputError, TextOptions, Texts, read_texts
+
 if TYPE_CHECKING:
+    from trialplate.activations.collectors.moments import Positions
     from trialplate.activations.sites import Point
     from trialplate.models.causal_lm import CausalLM
-    from trialplate.tasks.manifest_model import ProbeTask
+
+__all__ = ["InputError", "TextOptions", "Texts", "read_texts"]
 
 Model = Annotated[
     str, typer.Option(help="An embedded name, a folder, a checkpoint file, a catalogue name or a hub id.")
@@ -33,49 +36,23 @@ Dataset = Annotated[
 Split = Annotated[str, typer.Option(help="Split of a hub data set.")]
 Layers = Annotated[
     list[str] | None,
-    typer.Option(help="Layers (0 3), depths (25% 50%), * for all, or sites (L3.resid_post); several may follow."),
+    typer.Option(help="Layers (0 3), depths (25% 50%), all, or sites (L3.resid_post); several may follow."),
 ]
 NumDocs = Annotated[
     int,
     typer.Option(help="Documents a task, at most; -1: all. A prompt is one document however often it is asked for."),
 ]
-MaxTokens = Annotated[
-    int, typer.Option(min=1, help="Tokens of a document that are read, at most; never more than the model's window.")
-]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens of a document that are read, at most.")]
 Dtype = Annotated[str, typer.Option(help="auto (float32), float16, bfloat16 or float32.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")]
-Seed = Annotated[int, typer.Option(help="Of samples, permutations and bootstraps.")]
+Threshold = Annotated[float, typer.Option(help="A unit fires on a token where its activation is above this.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of samples, permutations and bootstraps.")]
 Online = Annotated[bool, typer.Option("--online", help="Allow access to the hub.")]
 OutDir = Annotated[Path, typer.Option("--output-dir", "--outdir", help="Folder under which a new folder is made.")]
+Plot = Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the tables into figures/.")]
 
-LISTS = ("--layers", "--task-id", "--kept")
-SHIPPED = Path("data/probe_tasks.jsonl")
-
-
-class InputError(Exception):
-    """Options that do not say what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextOptions:
-    """The options that choose texts."""
-
-    manifest: Path | None = None
-    task_ids: Sequence[str] = ()
-    prompt: str | None = None
-    dataset: str | None = None
-    split: str = "validation"
-    num_docs: int = -1
-    online: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """Documents of every task as token ids, and what a report says of them."""
-
-    documents: Mapping[str, list[list[int]]]
-    texts: Mapping[str, list[str]]
-    about: Mapping[str, Any]
+POSITIONS: tuple[Positions, ...] = ("all", "no_first")
+LISTS = ("--layers", "--task-id", "--kept", "--rule")
 
 
 def joined_lists(arguments: Sequence[str]) -> list[str]:
@@ -102,192 +79,113 @@ def split_list(values: Sequence[str] | None) -> list[str]:
 def told() -> Iterator[None]:
     """Errors that a user can do something about become one line and exit status 2."""
     from trialplate.activations.errors import CaptureError, SiteError, StoreError
+    from trialplate.activations.kernels import KernelError
     from trialplate.checkpoints.errors import CheckpointError
     from trialplate.models.errors import ModelError
     from trialplate.tasks.jsonl import RowError
 
+    known = (InputError, SiteError, CaptureError, StoreError, KernelError, ModelError, CheckpointError, RowError)
     try:
         yield
-    except KeyError as error:  # an unknown task id: the text is the message
-        _refuse(str(error.args[0]), error)
-    except (
-        InputError,
-        SiteError,
-        CaptureError,
-        StoreError,
-        ModelError,
-        CheckpointError,
-        RowError,
-        OSError,
-        ValueError,
-    ) as error:
-        _refuse(str(error), error)
+    except (*known, OSError, ValueError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from error
 
 
-def _refuse(text: str, cause: Exception) -> None:
-    typer.echo(f"error: {text}", err=True)
-    raise typer.Exit(2) from cause
+@contextmanager
+def one_thread(device: str) -> Iterator[None]:
+    """One thread of torch where the device is the CPU: sums then do not depend on how many a machine has."""
+    import torch
+
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_model(name: str, device: str, dtype: str, online: bool) -> CausalLM:
-    """The model, on one thread where it is the CPU: the numbers are then the same on every machine."""
-    import torch
-
+    """The model by its name. Raises ModelError, CheckpointError or ValueError."""
     from trialplate.models.load import load
     from trialplate.models.spec import ModelSpec
 
-    if device == "cpu":
-        torch.set_num_threads(1)
     return load(ModelSpec(name, device=device, dtype="float32" if dtype == "auto" else dtype), online=online)
 
 
-def read_texts(model: CausalLM, options: TextOptions, max_tokens: int) -> Texts:
-    """The texts that the options name, tokenised by the model's own tokenizer, each different text once. Raises InputError and those of manifests."""
-    if (options.num_docs < 1 and options.num_docs != -1) or max_tokens < 1:
-        raise InputError(f"--num-docs is a number of documents, or -1 for all; got {options.num_docs}")
-    limit = None if options.num_docs == -1 else options.num_docs
-    named = [
-        o
-        for o, v in (
-            ("--prompt", options.prompt),
-            ("--dataset", options.dataset),
-            ("--probe-manifest", options.manifest),
-        )
-        if v
-    ]
-    if len(named) > 1:
-        raise InputError(f"texts come from one place, got {' and '.join(named)}")
-    if options.task_ids and (options.prompt or options.dataset):
-        raise InputError(f"--task-id chooses lines of a manifest; it does not go with {named[0]}")
-    found = _ad_hoc(options) if options.prompt or options.dataset else _of_manifest(options)
-    found = _readable(model, found) if not options.task_ids else found
-    documents, texts, about = {}, {}, {}
-    for task in found:
-        bound = max_tokens if task.max_tokens is None else min(max_tokens, task.max_tokens)
-        read = _read(model, task, limit, bound)
-        documents[task.task_id], texts[task.task_id], about[task.task_id] = read
-    return Texts(documents, texts, about)
-
-
-def _read(
-    model: CausalLM, task: ProbeTask, limit: int | None, max_tokens: int
-) -> tuple[list[list[int]], list[str], dict[str, Any]]:
-    from trialplate.tasks.stimuli import stimuli_digest, texts, token_rows
-
-    stimuli = texts(task, model.tokenizer.encode, limit)
-    rows = token_rows(stimuli, model.tokenizer.encode_batch, model.tokenizer.eos_id)
-    least = task.min_tokens or 1
-    kept = [(s, ids[:max_tokens]) for s, ids in zip(stimuli, rows, strict=True) if len(ids) >= least]
-    if not kept:
-        raise InputError(f"task {task.task_id}: none of its {len(stimuli)} texts has the {least} tokens that count")
-    about = {
-        **task.metadata(),
-        "n_docs": len(kept),
-        "too_short": len(stimuli) - len(kept),
-        "max_tokens": max_tokens,
-        "texts_sha256": stimuli_digest([s for s, _ in kept]),
-    }
-    return [ids for _, ids in kept], [s.text for s, _ in kept], about
-
-
-def _readable(model: CausalLM, tasks: Sequence[ProbeTask]) -> list[ProbeTask]:
-    """Of tasks that nobody named one by one: those that have texts here. What is left out is said."""
-    from trialplate.tasks.stimuli import without_texts
-
-    reasons = {task.task_id: without_texts(task, model.tokenizer.encode) for task in tasks}
-    for name, why in reasons.items():
-        if why:
-            typer.echo(f"note: {name} is left out: {'; '.join(why)}", err=True)
-    found = [task for task in tasks if not reasons[task.task_id]]
-    if not found:
-        raise InputError(f"none of the tasks {', '.join(reasons)} has texts that can be read here")
-    return found
-
-
-def _of_manifest(options: TextOptions) -> list[ProbeTask]:
-    from trialplate.tasks.manifest import load_manifest, select
-
-    path = options.manifest or SHIPPED
-    if options.manifest is None and not path.is_file():
-        raise InputError(
-            f"no texts were named and {SHIPPED} is not here; give --probe-manifest FILE, --prompt TEXT or --dataset FILE"
-        )
-    tasks = load_manifest(path)
-    if options.task_ids:
-        return select(tasks, options.task_ids)
-    if options.manifest is not None:
-        return tasks
-    return [task for task in tasks if task.task_id.startswith("domain_")]
-
-
-def _ad_hoc(options: TextOptions) -> list[ProbeTask]:
-    from trialplate.tasks.stimuli import prompt_task
-
-    if options.prompt is not None:
-        return [prompt_task(options.prompt)]
-    return [_dataset_task(options)]
-
-
-def _dataset_task(options: TextOptions) -> ProbeTask:
-    from trialplate.tasks.manifest_model import ProbeTask, Source
-    from trialplate.tasks.stimuli import file_task
-
-    name = str(options.dataset)
-    if Path(name).is_file():
-        return file_task(Path(name))
-    if not options.online:
-        raise InputError(
-            f"--dataset {name}: no such file here; a data set of the hub needs --online and the extra `datasets`"
-        )
-    source = Source(type="prompt_list", name=name, prompts=_hub_texts(name, options.split))
-    return ProbeTask(task_id=Path(name.partition(":")[0]).name, domain="text", source=source, version=2)
-
-
-def _hub_texts(name: str, split: str) -> tuple[str, ...]:
-    """Distinct, not empty texts of a hub data set, `name` or `name:config`."""
-    from trialplate.models.hub import transport_errors
-
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(f"--dataset {name} needs the data sets library: pip install 'trialplate[datasets]'") from error
-    dataset, _, config = name.partition(":")
-    try:
-        rows = datasets.load_dataset(dataset, config or None, split=split)
-    except (ValueError, RuntimeError, datasets.exceptions.DatasetsError, *transport_errors()) as error:
-        raise InputError(f"--dataset {name}, split {split}: {error}") from error
-    if "text" not in rows.column_names:
-        raise InputError(f"--dataset {name}: its rows have {', '.join(rows.column_names)}, wanted a column named text")
-    found = tuple(dict.fromkeys(text for text in rows["text"] if text.strip()))
-    if not found:
-        raise InputError(f"--dataset {name}, split {split}: every row is empty")
-    return found
+def short_name(model: CausalLM) -> str:
+    """The model's label without the folders or the owner before it: what files and pictures are named after."""
+    return PurePath(model.spec.name).name + model.label.removeprefix(model.spec.name)
 
 
 def chosen_points(model: CausalLM, layers: Sequence[str] | None, default: str, site: str = "mlp_act") -> list[Point]:
     """The points of --layers; what a name was taken to mean is said."""
+    from trialplate.activations.errors import SiteError
     from trialplate.activations.sites import choose
 
-    points = choose(model, split_list(layers) or [default], site)
+    names = ["*" if name == "all" else name for name in split_list(layers) or [default]]
+    try:
+        points = choose(model, names, site)
+    except SiteError as error:
+        if len(names) > 1 and all(Path(name).exists() for name in names):
+            raise InputError(
+                f"--layers: {names[0]}, {names[1]} … are files here, which the shell put in the place of *; say all"
+            ) from error
+        raise
     for point in points:
         if point.note:
             typer.echo(f"note: {point.note}", err=True)
     return points
 
 
+def separators(model: CausalLM) -> tuple[int, ...]:
+    """Ids that stand between texts or parts of a text: they are read and not counted, for they are no text."""
+    return () if model.tokenizer.eos_id is None else (model.tokenizer.eos_id,)
+
+
+def positions_of(model: CausalLM, texts: Texts) -> dict[str, tuple[Positions, ...]]:
+    """For every task what can be measured of it: all tokens, and, where that leaves two, all but the first of each text.
+
+    InputError for a task of fewer than two tokens: of one, nothing varies."""
+    skip, found = separators(model), {}
+    for task, rows in texts.documents.items():
+        counted = [[token not in skip for token in ids] for ids in rows]
+        n_all, n_later = sum(map(sum, counted)), sum(sum(row[1:]) for row in counted)
+        if n_all < 2:
+            raise InputError(
+                f"task {task} has {n_all} token that counts, and of fewer than 2 nothing varies; give it more text"
+            )
+        found[task] = POSITIONS if n_later > 1 else POSITIONS[:1]
+    return found
+
+
 def about_run(command: str, model: CausalLM, texts: Texts, seed: int, **more: Any) -> dict[str, Any]:
     """What meta.json says of a study besides its environment: the model by content, the texts by content, the options."""
-    return {"command": command, "model": model.identity(), "seed": seed, "tasks": dict(texts.about), **more}
+    skip = separators(model)
+    n_skipped = sum(token in skip for rows in texts.documents.values() for ids in rows for token in ids)
+    return {
+        "command": command,
+        "model": short_name(model),
+        "identity": model.identity(),
+        "seed": seed,
+        "tasks": dict(texts.about),
+        "separators": {"ids": list(skip), "in_texts": n_skipped, "counted": False},
+        **more,
+    }
 
 
-def progress(total: int, what: str) -> Callable[[int], None]:
-    """`tell(done)`: a line on the error stream now and then, where somebody is looking."""
+def progress(what: str, total: int | None = None) -> Callable[[int], None]:
+    """`tell(done)`: every few seconds a line on the error stream, where somebody is looking."""
     import sys
+    import time
 
-    step = max(1, total // 10)
+    last = time.monotonic()
 
     def tell(done: int) -> None:
-        if sys.stderr.isatty() and (done % step == 0 or done == total):
-            typer.echo(f"{what}: {done}/{total}", err=True)
+        nonlocal last
+        if sys.stderr.isatty() and time.monotonic() - last > 5:
+            last = time.monotonic()
+            typer.echo(f"{what}: {done}" + ("" if total is None else f" of {total}"), err=True)
 
     return tell
