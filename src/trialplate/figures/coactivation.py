@@ -328,4 +328,6 @@ def _q_names(axes: Axes, edges: Mapping[str, pd.Series], *, alone: bool) -> None
             (Line2D([], [], color=GREY, marker="_", markersize=12, markeredgewidth=2, linestyle=""), "mean of the null")
         )
     handles, labels = [h for h, _ in names], [text for _, text in names]
-    axes.legend(handles, labels, ncols=1 if alone else 2, loc="upper left", bbox_to_anchor=(0, -0.24), borderaxespad=0)
+    narrow = axes.get_figure(root=True).get_figwidth() < 8  # type: ignore[union-attr]
+    columns = 1 if alone or narrow else 2
+    axes.legend(handles, labels, ncols=columns, loc="upper left", bbox_to_anchor=(0, -0.24), borderaxespad=0)
