@@ -8,7 +8,7 @@ import pytest
 
 # for every file of this folder: `pytestmark = APPLIES`
 APPLIES = [pytest.mark.requires_sites, pytest.mark.requires_data("probe_tasks.jsonl")]
-N_TEXTS, N_HELD_OUT, N_ROWS = 48, 12, 192
+N_TEXTS, N_HELD_OUT, N_ROWS = 40, 12, 96
 DEPTHS = ("0%", "25%", "50%", "75%")
 STUDIES = {}  # of one subject at a time: {(key of the subject, twin or not, texts a task): study}
 
@@ -19,13 +19,18 @@ def domains(model, data_dir, limit, record):
     from trialplate.tasks.manifest import load_manifest
     from trialplate.tasks.stimuli import stimuli_digest, texts, token_rows
 
-    n, found = limit(N_TEXTS), {"measured": {}, "held_out": {}}
+    n, found, tokenizer = max(2, limit(N_TEXTS)), {"measured": {}, "held_out": {}}, model.tokenizer
+    lead = [tokenizer.bos_id] if tokenizer.adds_bos and tokenizer.bos_id is not None else []
     for line in load_manifest(data_dir / "probe_tasks.jsonl"):
         if line.task_id.startswith("domain_"):
-            stimuli = texts(line, model.tokenizer.encode, n + N_HELD_OUT)
-            rows = token_rows(stimuli, model.tokenizer.encode_batch, model.tokenizer.eos_id)
-            found["measured"][line.task_id], found["held_out"][line.task_id] = rows[:n], rows[n:]
-            record.uses(line.task_id, stimuli_digest(stimuli), len(stimuli), license=line.license or None)
+            stimuli = texts(line, tokenizer.encode)
+            measured = stimuli[:n]
+            seen = {part for stimulus in measured for part in stimulus.parts}
+            others = [s for s in stimuli[n:] if seen.isdisjoint(s.parts)][:N_HELD_OUT]  # no document of a measured text
+            for name, some in (("measured", measured), ("held_out", others)):
+                rows = token_rows(some, tokenizer.encode_batch, tokenizer.eos_id)
+                found[name][line.task_id] = [[*lead, *row] for row in rows]
+                record.uses(f"{line.task_id}, {name}", stimuli_digest(some), len(some), license=line.license or None)
     return found
 
 
@@ -54,6 +59,13 @@ def studied(key, whose, model, domains):
             model, domains["measured"], choose(model, DEPTHS), wanted, seed=0, skip=separators(model)
         )
     return STUDIES[key, whose, n]
+
+
+def largest(values):
+    """The largest value, or NaN where there is one: `record` refuses that, which `max` would have hidden."""
+    import numpy as np
+
+    return float(np.max(np.asarray(list(values), dtype=np.float64)))
 
 
 def separators(model):

@@ -4,6 +4,7 @@ Two nulls: texts whose domains are permuted (must show nothing, in any model), a
 and to nothing else. Selective units are found even there, so a share of them is no finding without the twin's. Budget: 20 CPU seconds.
 """
 
+import numpy as np
 import pytest
 from evals.activations.conftest import APPLIES
 
@@ -31,24 +32,27 @@ def test_specialization(depth, study, control_study, at_depth, record, rng):
     record("frac_selective", tested.frac_selective, null=(PERMUTED, tested.frac_selective_null), **common)
     record("frac_selective", twin_tested.frac_selective, null=(PERMUTED, twin_tested.frac_selective_null),
            **{**common, "of": "domains, random twin"})  # fmt: skip
-    assert found.si_null.value < found.si_mean.value + 1
+    assert 0 < found.si_coverage <= 1
 
 
 @pytest.mark.parametrize("depth", ["25%"])
 def test_dealt_domains(depth, study, at_depth, record, rng):
-    """The same numbers with the domains of texts dealt anew, once: what must show nothing, seen to show nothing."""
+    """The same test with the domains of texts dealt anew, ten times: the mean of what must show nothing. A false discovery may come, seldom and
+    then for many units at once, because texts move many units together; that is what ten deals are for."""
     table = study.firings(f"L{at_depth(depth)}.mlp_act", "no_first")
-    dealt = rng.permutation(table.task)
-    found, tested = (measure(table.fires, table.tokens, dealt, rng) for measure in (specialization, selectivity))
-    record("si_excess", found.si_excess, depth=depth, of="dealt domains", null=("by definition", 0.0))
+    deals = [rng.permutation(table.task) for _ in range(10)]
+    shares = [selectivity(table.fires, table.tokens, t, rng, permutations=50).frac_selective.value for t in deals]
+    excess = specialization(table.fires, table.tokens, deals[0], rng).si_excess
     record(
         "frac_selective",
-        tested.frac_selective,
+        float(np.mean(shares)),
+        n=len(deals),
         depth=depth,
         of="dealt domains",
-        null=(PERMUTED, tested.frac_selective_null),
+        null=("by definition", 0.0),
     )
-    assert sorted(dealt) == sorted(table.task)
+    record("si_excess", excess, depth=depth, of="dealt domains", null=("by definition", 0.0))
+    assert not any((deal == table.task).all() for deal in deals)
 
 
 DOMAINS = ("domain_code", "domain_math", "domain_facts", "domain_prose", "domain_dialogue", "domain_reasoning")
@@ -64,7 +68,7 @@ EVERYWHERE = [
 def test_specialization_causal(task, depth, texts, study, domains, at_depth, record, rng):
     """The top 1 % of units for a domain held at their mean, against twenty random sets of the same firing rates. Losses are those of texts
     that had no part in choosing the units."""
-    held_out = {name: rows[: 4 if texts == "few" else None] for name, rows in domains["held_out"].items()}
+    held_out = {name: rows[: 3 if texts == "few" else None] for name, rows in domains["held_out"].items()}
     found = ablation(study, at_depth(depth), task, held_out, rng)
     common = {"depth": depth, "task": task, "texts": texts}
     record("dloss_own", found.own, null=("the other domains", found.other), **common)

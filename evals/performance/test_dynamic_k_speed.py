@@ -10,7 +10,14 @@ import pytest
 from trialplate.activations.decoding_speed import decoding_speed
 from trialplate.activations.rules import TopK
 
-KERNELS = ["index", pytest.param("gather-numba", marks=pytest.mark.requires_extra("numba"))]
+pytestmark = pytest.mark.requires_sites
+KERNELS = [
+    "index",
+    pytest.param(
+        "gather-numba",
+        marks=[pytest.mark.requires_extra("numba"), pytest.mark.requires_subject(device="cpu", dtype="float32")],
+    ),
+]
 
 
 @pytest.mark.parametrize("kept", [0.1])

@@ -157,3 +157,15 @@ def test_memory_stays_where_it_is_over_a_hundred_passes(model):
     for _ in range(100):
         once()
     assert tensors() <= before
+
+
+def test_hooks_are_removed_when_a_later_point_is_none(model):
+    good, bad = choose(model, ["L0.mlp_act"])[0], Point("elsewhere", 0, "transformer.h.0", "input")
+    with pytest.raises(AttributeError):
+        captured(model, ids(), [good, bad])
+    assert hooks_of(model) == 0
+
+
+def test_what_is_no_tensor_is_named(model):
+    with pytest.raises(CaptureError, match="wanted a tensor, got a BaseModelOutputWithPast"):
+        captured(model, ids(), choose(model, ["gpt_neox.output"]))

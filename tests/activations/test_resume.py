@@ -66,6 +66,14 @@ def test_sums_of_something_else_are_refused(model, tmp_path):
         lambda: (model, plan_for(model, {**TEXTS, "b": [[1]]}), points, table(points)),
         lambda: (model, plan, choose(model, ["L1.mlp_act"]), table(choose(model, ["L1.mlp_act"]))),
         lambda: (model, plan, points, {("a", "L0.mlp_act"): [UnitMoments()]}),
+        lambda: (model, plan, points, {k: [UnitMoments(threshold=0.1), *v[1:]] for k, v in table(points).items()}),
+        lambda: (
+            model,
+            plan,
+            points,
+            {k: [v[0], ClusterSums(64, skip_first=True), v[2]] for k, v in table(points).items()},
+        ),
+        lambda: (model, plan, points, {k: [*v[:2], RowSample(9, 1)] for k, v in table(points).items()}),
     ):
         with pytest.raises(StoreError, match="belongs to other weights, texts, sites or collectors"):
             collect_resumable(*other(), tmp_path / "file")

@@ -84,7 +84,7 @@ def test_a_pass_that_fails_leaves_nothing(model, tmp_path):
         collect(model, plan, points, {("a", "L0.mlp_act"): [writer.collector("L0.mlp_act", "a")]})
         raise ZeroDivisionError
     with (
-        pytest.raises(StoreError, match="12 of 199 rows were never written"),
+        pytest.raises(StoreError, match=r"12 of 199 rows of L0\.mlp_act were never written"),
         writing(tmp_path / "rows", plan, {}) as writer,
     ):
         collect(model, plan, points, {("a", "L0.mlp_act"): [writer.collector("L0.mlp_act", "a")]})
@@ -147,3 +147,17 @@ def test_shapes_are_those_of_the_manifest(model, tmp_path):
     np.save(store.folder / "L0.mlp_act" / "00000.npy", np.zeros((2, 2), np.float32))
     with pytest.raises(StoreError, match=r"wanted \[199, 128\], got \[2, 2\]"):
         store.rows("L0.mlp_act")
+
+
+def test_a_site_that_lacks_the_rows_of_a_task_is_not_published(model, tmp_path):
+    points, plan = choose(model, ["L0.mlp_act", "L2.resid_post"]), plan_for(model, TEXTS)
+    with (
+        pytest.raises(StoreError, match=r"12 of 199 rows of L2\.resid_post were never written"),
+        writing(tmp_path / "rows", plan, {}) as writer,
+    ):
+        table = {(t, "L0.mlp_act"): [writer.collector("L0.mlp_act", t)] for t in TEXTS}
+        table["a", "L2.resid_post"] = [writer.collector("L2.resid_post", "a")]
+        collect(model, plan, points, table)
+    with pytest.raises(StoreError, match="no site was written"), writing(tmp_path / "rows", plan, {}):
+        pass
+    assert list(tmp_path.iterdir()) == []

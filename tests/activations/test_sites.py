@@ -188,13 +188,17 @@ def test_an_unknown_architecture_can_be_named_by_path_only(models):
     assert captured(model, ids(), [resolve(model, "transformer.h.0.mlp.act.output")])
 
 
-def test_sites_of_a_model_under_an_adapter_are_found():
+def test_the_down_projection_under_an_adapter_is_what_the_adapter_makes_of_it():
     peft = pytest.importorskip("peft")
     model = tiny("gpt2")
-    adapted = peft.get_peft_model(model.module, peft.LoraConfig(target_modules=["c_proj"], fan_in_fan_out=True))
-    model.module = adapted
+    settings = peft.LoraConfig(target_modules=["mlp.c_proj"], fan_in_fan_out=True, init_lora_weights=False)
+    model.module = peft.get_peft_model(model.module, settings)
     assert resolve(model, "L1.mlp_act").path.endswith("transformer.h.1.mlp.c_proj")
-    assert down_projection(model, 1).rows.shape == (128, 32)
+    found, down = captured(model, ids(), choose(model, ["L1.mlp_act", "L1.mlp_out"])), down_projection(model, 1)
+    torch.testing.assert_close(found["L1.mlp_act"] @ down.rows + down.bias, found["L1.mlp_out"], rtol=1e-4, atol=1e-4)
+    model.module.merge_adapter()
+    with pytest.raises(SiteError, match="merge the adapter into the weights first"):
+        down_projection(model, 1)
 
 
 def test_embedded_models_have_all_their_sites():

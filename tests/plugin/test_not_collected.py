@@ -201,3 +201,17 @@ def test_a_case_about_sites_of_an_architecture_without_a_map(suite, tiny_model):
     config.write_text(config.read_text().replace('"gpt_neox"', '"bloom"'))
     suite.run(*args)
     assert left_out(suite.report()) == {"test_s": "there is no map of sites for models of type bloom (./tiny)"}
+
+
+def test_a_case_for_another_device_or_dtype(suite, tiny_model):
+    case = "import pytest\n@pytest.mark.requires_subject(ASKED)\ndef test_s(subject, record):\n    record('loss', 1, n=1)\n"
+    tiny_model(suite.path / "tiny")
+    for asked, why in (
+        ("device='cpu', dtype='float32'", {}),
+        ("dtype='float16'", {"test_s": "is for dtype float16, the subject has float32"}),
+    ):
+        suite.standard().write("evals/test_probe.py", case.replace("ASKED", asked))
+        suite.run("evals", "--trialplate-model=./tiny", "--trialplate-device=cpu")
+        assert left_out(suite.report()) == why
+    suite.standard().write("evals/test_probe.py", case.replace("ASKED", "size=3"))
+    assert suite.run("evals", "--trialplate-model=./tiny", "--trialplate-device=cpu").ret == 4

@@ -28,7 +28,7 @@ from trialplate.metrics.causal import (
 )
 from trialplate.metrics.estimate import Estimate
 from trialplate.metrics.selectivity import task_contrasts
-from trialplate.metrics.statistics import mean
+from trialplate.metrics.statistics import ratio_of_sums
 from trialplate.models.causal_lm import CausalLM
 
 
@@ -51,7 +51,7 @@ class Ablated:
         """The units are held within the block; the hook is removed at its end. `counted` is taken and ignored: every cell is ablated."""
         down = down_projection(self.model, self.layer)
         units = torch.as_tensor(self.units, device=self.model.device)
-        held = torch.as_tensor(self.values, device=self.model.device).to(down.rows.dtype)
+        held = torch.from_numpy(np.asarray(self.values)).to(down.rows.dtype).to(self.model.device)
 
         def hold(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden = args[0].clone()
@@ -106,7 +106,8 @@ def ablation(
     units = top_units(task_contrasts(table.fires, table.tokens, table.task)[number], share)
     rates = table.fires.sum(0) / table.tokens.sum()
     sets = matched_sets(rates, units, n_sets, rng)
-    means = np.mean([study.watched[t, site].moments.result("all").mean for t in study.tasks], axis=0)
+    positions = study.wanted.positions[0]
+    means = np.mean([study.watched[t, site].moments.result(positions).mean for t in study.tasks], axis=0)
     subjects = [None, *(Ablated(study.model, layer, chosen, means[chosen]) for chosen in (units, *sets))]
     losses = {t: _losses(study.model, texts, subjects) for t, texts in held_out.items()}
     totals = {t: found.sum(1) / sizes.sum() for t, (found, sizes) in losses.items()}  # [subjects] nats a token
@@ -119,7 +120,7 @@ def ablation(
         )
 
     found, sizes = losses[task]
-    own = mean((found[1] - found[0]) / sizes / totals[task][0])
+    own = ratio_of_sums(found[1] - found[0], sizes, scale=1 / totals[task][0])
     return Ablation(
         units=units,
         rates=rates[units],

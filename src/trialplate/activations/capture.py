@@ -6,7 +6,7 @@ nothing is kept beside what they sum up."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -69,13 +69,10 @@ def reading(
             )
         return output
 
-    handles = [_hooked(model, point, take) for point in points]
-    try:
-        with torch.inference_mode():
-            yield run
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.inference_mode():
+        for point in points:
+            hooks.callback(_hooked(model, point, take).remove)
+        yield run
 
 
 def collect(
@@ -160,7 +157,11 @@ def _hooked(model: CausalLM, point: Point, take: Callable[[Point, torch.Tensor],
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """What a module reads: its first positional argument, or the one named hidden_states."""
-    found: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    found = args[0] if args else kwargs.get("hidden_states")
+    if not isinstance(found, torch.Tensor):
+        raise CaptureError(
+            f"a module that reads {', '.join(kwargs) or 'nothing'} has no single input; name its output, or another module"
+        )
     return found
 
 
@@ -175,6 +176,8 @@ def _recorded(layer: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
 def _by_position(point: Point, values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """[b, s, d]: some modules see all positions of a batch in one axis."""
     b, s = shape
+    if not isinstance(values, torch.Tensor):
+        raise CaptureError(f"{point.name}: wanted a tensor, got a {type(values).__name__}; name a module within it")
     if values.ndim == 3 and values.shape[:2] == (b, s):
         return values
     if values.ndim == 2 and values.shape[0] == b * s:

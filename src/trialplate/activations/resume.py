@@ -40,7 +40,7 @@ def collect_resumable(
     """As `capture.collect`, with the sums written to `file` after every so many batches and at the end; begins where the file stands.
 
     Returns the number of batches that were read now. StoreError for a file of other weights, texts, batches or collectors."""
-    identity = f"{model.weights_digest}:{plan.digest}:{','.join(p.name for p in points)}"
+    identity = f"{model.weights_digest}:{model.spec.dtype}:{plan.digest}:{','.join(p.name for p in points)}"
     begin = _restore(file, identity, collectors) if file.exists() else 0
 
     def after(done: int) -> None:
@@ -85,5 +85,11 @@ def _restore(file: Path, identity: str, collectors: Table) -> int:
 
 def _names(collectors: Table) -> str:
     return ";".join(
-        f"{task}|{site}:{','.join(type(c).__name__ for c in several)}" for (task, site), several in collectors.items()
+        f"{task}|{site}:{','.join(map(_settings, several))}" for (task, site), several in collectors.items()
     )
+
+
+def _settings(collector: Resumable) -> str:
+    """A collector by its class and public attributes: threshold, seed, sizes, positions."""
+    public = {name: value for name, value in vars(collector).items() if not name.startswith("_")}
+    return f"{type(collector).__name__}({sorted(public.items())})"

@@ -1,7 +1,7 @@
 """Rows on disk: memory-mapped shards in random order, one sidecar that says which token each row is, and a manifest with hashes.
 
     FOLDER/manifest.json          what this is: model, plan, dtype, order, and the sha256 of every file
-    FOLDER/tokens.parquet         row, shard, document, cluster, position, token, task; the same for every site
+    FOLDER/tokens.parquet         row, document, cluster, position, token, task; the same for every site
     FOLDER/L3.mlp_act/00000.npy   rows [n, d] in NumPy's own format: float32, or bfloat16 as uint16 (its bit pattern)
 
 Which tokens are kept and in which order is decided by a key of (document, position, seed): the rows are a uniform sample without replacement, in
@@ -44,7 +44,6 @@ class ShardWriter:
         self._kept = np.sort(np.partition(keys, n - 1)[:n] if n < len(keys) else keys)
         self._tasks = {task: i for i, task in enumerate(plan.n_tokens)}
         self._about = np.zeros((n, 5), np.int64)
-        self._seen = np.zeros(n, bool)
         self._sites: dict[str, _SiteShards] = {}
 
     @property
@@ -70,16 +69,18 @@ class ShardWriter:
         """Remember what the rows are."""
         about = torch.stack([tokens.document, tokens.cluster, tokens.position, tokens.token], 1).numpy()
         self._about[rows, :4], self._about[rows, 4] = about[cells], task
-        self._seen[rows] = True
 
     def finish(self, about: Mapping[str, Any]) -> None:
         """Write the sidecar, then the manifest. StoreError where rows are missing."""
-        if not self._seen.all():
-            raise StoreError(
-                f"{self.folder}: {int((~self._seen).sum())} of {self.n_rows} rows were never written: the pass ended early"
-            )
+        if not self._sites:
+            raise StoreError(f"{self.folder}: no site was written; ask for a collector of one")
+        for site, shards in self._sites.items():
+            if lost := int((~shards.seen).sum()):
+                raise StoreError(
+                    f"{self.folder}: {lost} of {self.n_rows} rows of {site} were never written: the pass ended early, or a task had no collector there"
+                )
         sites = {site: shards.finish() for site, shards in self._sites.items()}
-        sidecar = self._write_sidecar(next(iter(self._sites.values())).rows_per_shard)
+        sidecar = self._write_sidecar()
         manifest = {
             "schema": SCHEMA,
             "order": "ascending SplitMix64 key of (document, position)",
@@ -94,13 +95,13 @@ class ShardWriter:
         }
         _write_whole(self.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
 
-    def _write_sidecar(self, rows_per_shard: int) -> dict[str, str]:
+    def _write_sidecar(self) -> dict[str, str]:
         import pyarrow as pa
         from pyarrow import parquet
 
         row = np.arange(self.n_rows)
         names = ("document", "cluster", "position", "token")
-        table = {"row": row, "shard": row // rows_per_shard, **{n: self._about[:, i] for i, n in enumerate(names)}}
+        table = {"row": row, **{n: self._about[:, i] for i, n in enumerate(names)}}
         tasks = pa.DictionaryArray.from_arrays(
             pa.array(self._about[:, 4].astype(np.int32)), pa.array(list(self._tasks))
         )
@@ -235,10 +236,12 @@ class _SiteShards:
         self.folder, self.n_rows, self.dtype, self.shard_bytes = folder, n_rows, dtype, shard_bytes
         self.rows_per_shard = n_rows
         self.width = 0
+        self.seen = np.zeros(n_rows, bool)
         self._maps: list[np.memmap] = []
 
     def write(self, values: torch.Tensor, rows: np.ndarray) -> None:
         """Put values [m, d] into rows [m]."""
+        self.seen[rows] = True
         if not self._maps:
             self._open(values.shape[1])
         stored = (

@@ -139,9 +139,22 @@ def down_projection(model: CausalLM, layer: int) -> DownProjection:
     path = _path(model, family, layer, family.down)
     module: Any = _module(model, path)
     base = getattr(module, "base_layer", module)  # an adapter's layer keeps the matrix inside
-    weight = base.weight
+    weight = base.weight if base is module else _adapted(model, module, base.weight)
     rows = weight if type(base).__name__ == "Conv1D" else weight.T  # Conv1D stores [in, out], Linear [out, in]
     return DownProjection(path, module, rows, getattr(base, "bias", None))
+
+
+@torch.no_grad()
+def _adapted(model: CausalLM, module: Any, weight: torch.Tensor) -> torch.Tensor:
+    """The matrix that an adapter's layer computes with."""
+    active = [name for name in module.active_adapters if name in getattr(module, "lora_A", {})]
+    if sorted(active) != sorted(module.active_adapters) or module.merged:
+        raise SiteError(
+            f"{model.label}: what its adapter makes of a down projection is not known here; merge the adapter into the weights first"
+        )
+    for name in active:
+        weight = weight + module.get_delta_weight(name)
+    return weight
 
 
 def module_at(model: CausalLM, point: Point) -> nn.Module:

@@ -118,6 +118,7 @@ class Study:
         found = {
             name: sparsity.population_mean(s, c) for name, (s, c) in watched.shapes.result(positions).items() if c.any()
         }
+        found = {name.replace("act_frac@0", f"act_frac@{self.wanted.threshold:g}"): e for name, e in found.items()}
         counts, sd = selected.magnitudes.result(), magnitudes.layer_sd(moments.mean, moments.m2, moments.n)
         if sd > 0:
             found["act_frac@sd"] = _bare(magnitudes.act_frac_sd(counts, sd).value, n_documents, "exact counts")

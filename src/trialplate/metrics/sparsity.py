@@ -78,7 +78,7 @@ def cluster_sums(
             f"{int((~inside).sum())} lie outside; number the texts from 0"
         )
     where = torch.device("cpu") if columns.device.type == "mps" else columns.device  # mps has no float64
-    values, labels = columns.to(where, torch.float64), cluster.to(where)
+    values, labels = columns.to(where).to(torch.float64), cluster.to(where)
     defined = ~values.isnan()
     sums = values.new_zeros(n_clusters, values.shape[1]).index_add_(0, labels, torch.where(defined, values, 0.0))
     counts = torch.zeros_like(sums, dtype=torch.int64).index_add_(0, labels, defined.long())

@@ -63,6 +63,7 @@ MARKS = (
     "requires_files: needs a model whose weights come from files, else not collected",
     "requires_golden(folder): needs a golden file of the model, else not collected",
     "requires_extra(package): needs this package, an extra of trialplate, else not collected",
+    "requires_subject(device=..., dtype=...): needs a subject on this device or in this dtype, else not collected",
     "requires_sites: needs a model whose architecture has a map of sites, else not collected",
     "requires_no_adapter: needs a model without an adapter, else not collected",
 )

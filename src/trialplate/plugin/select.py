@@ -146,6 +146,8 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
         yield "does not apply to a model with an adapter"
     if item.get_closest_marker("requires_files") and (why := _lacks_files(config, spec)):
         yield why
+    for mark in item.iter_markers("requires_subject"):
+        yield from (why for name, value in mark.kwargs.items() if (why := _lacks_setting(spec, name, value)))
     if item.get_closest_marker("requires_sites") and (why := _lacks_sites(config, spec)):
         yield why
     for mark in item.iter_markers("requires_architecture"):
@@ -162,6 +164,7 @@ SLOW = "a heavy study, outside the default tier; -m slow runs it"
 _NEED_MODEL = (
     "requires_tokens",
     "requires_sites",
+    "requires_subject",
     "requires_files",
     "requires_golden",
     "requires_window",
@@ -196,7 +199,8 @@ def _asks_for_slow(config: pytest.Config) -> bool:
 def _lacks_extra(name: str) -> str | None:
     if importlib.util.find_spec(name) is not None:
         return None
-    return f"needs the package {name}, which is not installed: pip install 'trialplate[{name}]'"
+    extra = {"leidenalg": "leiden", "igraph": "leiden"}.get(name, name)
+    return f"needs the package {name}, which is not installed: pip install 'trialplate[{extra}]'"
 
 
 def _lacks_tokens(config: pytest.Config, spec: Any, name: str) -> str | None:
@@ -256,6 +260,13 @@ def _lacks_architecture(config: pytest.Config, spec: Any, model_type: str, **set
         return f"is for models of type {model_type}, {spec.label} is of type {has}"
     other = (f"{k}={v}, {spec.label} has {found[k]}" for k, v in settings.items() if found.get(k, v) != v)
     return next((f"is for models with {text}" for text in other), None)
+
+
+def _lacks_setting(spec: Any, name: str, value: str) -> str | None:
+    if name not in ("device", "dtype"):
+        raise pytest.UsageError(f"requires_subject({name}=...): a subject has a device and a dtype")
+    has = str(getattr(spec, name))
+    return None if has == value else f"is for {name} {value}, the subject has {has}"
 
 
 def _lacks_sites(config: pytest.Config, spec: Any) -> str | None:

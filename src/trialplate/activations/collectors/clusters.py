@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from trialplate.activations.batches import Tokens
+from trialplate.activations.collectors.precision import rows_at_once
 
 Field = Literal["fires", "abs", "square"]
 FIELDS: tuple[Field, ...] = ("fires", "abs", "square")
@@ -52,11 +53,15 @@ class ClusterSums:
             raise ValueError(
                 "a cluster of more than 16,777,216 tokens cannot be counted exactly here: cut the texts into more clusters"
             )
-        rows, where = values[begin:].float(), cluster.to(values.device)
+        where, step = cluster.to(values.device), rows_at_once(values)
         for field in self.fields:
-            if field not in self._sums:
-                self._sums[field] = rows.new_zeros(self.n_clusters, rows.shape[1])
-            self._sums[field].index_add_(0, where, self._of(field, rows))
+            sums = self._sums.get(field)
+            if sums is None:
+                sums = torch.zeros(self.n_clusters, values.shape[1], device=values.device)
+            self._sums[field] = sums = sums.to(values.device)
+            for start in range(0, len(where), step):
+                rows = values[begin + start : begin + start + step].float()
+                sums.index_add_(0, where[start : start + step], self._of(field, rows))
 
     def _of(self, field: Field, rows: torch.Tensor) -> torch.Tensor:
         if field == "fires":

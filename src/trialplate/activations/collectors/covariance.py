@@ -45,10 +45,14 @@ class Covariance:
         mean32 = rows.sum(0) / n
         centred = rows - mean32
         where = wide_device(rows.device)
-        mean, scatter = (t.to(where, torch.float64) for t in (mean32, centred.T @ centred))
+        mean, scatter = (t.to(where).to(torch.float64) for t in (mean32, centred.T @ centred))
         if self._mean is None or self._scatter is None:
             self._n, self._mean, self._scatter = n, mean, scatter
             return
+        self._mean, self._scatter = (
+            self._mean.to(where),
+            self._scatter.to(where),
+        )  # a state that was read lies on the CPU
         delta, total = mean - self._mean, self._n + n
         self._scatter += scatter + torch.outer(delta, delta) * (self._n * n / total)
         self._mean += delta * (n / total)

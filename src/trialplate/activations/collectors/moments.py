@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from trialplate.activations.batches import Tokens
-from trialplate.activations.collectors.precision import wide_device
+from trialplate.activations.collectors.precision import rows_at_once, wide_device
 
 Vector = np.ndarray
 PARTS = ("first", "rest")
@@ -59,11 +59,12 @@ class UnitMoments:
 
     def update(self, values: torch.Tensor, tokens: Tokens) -> None:
         """Take rows [n, d], the first tokens of texts in front."""
-        rows = values.float()
-        for part, some in zip(PARTS, (rows[: tokens.n_first], rows[tokens.n_first :]), strict=True):
-            if len(some):
-                found = self._sums(some)
-                self._parts[part] = self._parts[part].merged(found) if part in self._parts else found
+        for part, some in zip(PARTS, (values[: tokens.n_first], values[tokens.n_first :]), strict=True):
+            for block in some.split(rows_at_once(some)):
+                if len(block):
+                    found = self._sums(block.float())
+                    before = self._parts.get(part)
+                    self._parts[part] = found if before is None else before.at(found.mean.device).merged(found)
 
     def result(self, positions: Positions = "all") -> UnitStatistics:
         """What was seen of all tokens, or of all but the first of every text. Raises ValueError where there was none."""
@@ -104,7 +105,7 @@ class UnitMoments:
             powers += [ones @ (squares * centred), ones @ (squares * squares)]
         absolute = ones @ rows.abs() if self.magnitudes else torch.zeros_like(pivot)
         where = wide_device(rows.device)
-        wide = (t.reshape(-1).to(where, torch.float64) for t in (fires, pivot, absolute, *powers))
+        wide = (t.reshape(-1).to(where).to(torch.float64) for t in (fires, pivot, absolute, *powers))
         return _about_mean(n, *wide)
 
 
@@ -140,6 +141,14 @@ class _Sums:
 
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
         return self.fires, self.mean, self.absolute, self.m2, self.m3, self.m4
+
+    def at(self, device: torch.device) -> _Sums:
+        """The same sums on a device: a state that was read from a file lies on the CPU."""
+        if self.mean.device == device:
+            return self
+        m3, m4 = (None if t is None else t.to(device) for t in (self.m3, self.m4))
+        fires, mean, absolute, m2 = (t.to(device) for t in (self.fires, self.mean, self.absolute, self.m2))
+        return _Sums(self.n, fires, mean, absolute, m2, m3, m4)
 
     def merged(self, other: _Sums) -> _Sums:
         a, b = self.n, other.n

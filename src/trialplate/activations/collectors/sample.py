@@ -46,7 +46,7 @@ class RowSample:
             return
         about = torch.stack([tokens.document, tokens.cluster, tokens.position, tokens.token], 1)[begin:].numpy()
         new = values[begin:][torch.from_numpy(enter).to(values.device)].float()
-        rows = new if self._values is None else torch.cat([self._values, new])
+        rows = new if self._values is None else torch.cat([self._values.to(new.device), new])
         self._keys, self._about = np.concatenate([self._keys, keys[enter]]), np.concatenate([self._about, about[enter]])
         if len(self._keys) > self.size:
             kept = np.argpartition(self._keys, self.size - 1)[: self.size]

@@ -24,11 +24,9 @@ class TokenShapes:
         for part, some in zip(PARTS, (slice(None, tokens.n_first), slice(tokens.n_first, None)), strict=True):
             cluster = tokens.cluster[some]
             if len(cluster):
-                sums, counts = cluster_sums(
-                    {n: m[some] for n, m in measures.items()}, cluster.to(values.device), self.n_clusters
-                )
-                self._sums[part] = sums + self._sums[part] if part in self._sums else sums
-                self._counts[part] = counts + self._counts[part] if part in self._counts else counts
+                sums, counts = cluster_sums({n: m[some] for n, m in measures.items()}, cluster, self.n_clusters)
+                self._sums[part] = sums + self._sums[part].to(sums.device) if part in self._sums else sums
+                self._counts[part] = counts + self._counts[part].to(sums.device) if part in self._counts else counts
 
     def result(self, positions: Positions = "all") -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """{measure: (sums [c], tokens on which it is defined [c])}. Raises ValueError where no token was seen."""
