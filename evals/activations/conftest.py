@@ -10,28 +10,45 @@ import pytest
 APPLIES = [pytest.mark.requires_sites, pytest.mark.requires_data("probe_tasks.jsonl")]
 N_TEXTS, N_HELD_OUT, N_ROWS = 40, 12, 96
 DEPTHS = ("0%", "25%", "50%", "75%")
-STUDIES = {}  # of one subject at a time: {(key of the subject, twin or not, texts a task): study}
+STUDIES = {}  # of one subject at a time
 
 
 @pytest.fixture
-def domains(model, data_dir, limit, record):
+def domains(subject, model, data_dir, limit, record):
     """Token ids of texts by task: `domains["measured"]` to measure on, and `domains["held_out"]`, others to test on."""
+    n = max(2, limit(N_TEXTS))
+    found, used = once(subject.key, ("texts", n), lambda: read_domains(model, data_dir / "probe_tasks.jsonl", n))
+    for name, sha256, n_texts, license_ in used:
+        record.uses(name, sha256, n_texts, license=license_)
+    return found
+
+
+def read_domains(model, manifest, n):
+    """(token ids by use and task, what a report says of them). No document of a measured text stands in a held-out one."""
     from trialplate.tasks.manifest import load_manifest
     from trialplate.tasks.stimuli import stimuli_digest, texts, token_rows
 
-    n, found, tokenizer = max(2, limit(N_TEXTS)), {"measured": {}, "held_out": {}}, model.tokenizer
+    found, used, tokenizer = {"measured": {}, "held_out": {}}, [], model.tokenizer
     lead = [tokenizer.bos_id] if tokenizer.adds_bos and tokenizer.bos_id is not None else []
-    for line in load_manifest(data_dir / "probe_tasks.jsonl"):
+    for line in load_manifest(manifest):
         if line.task_id.startswith("domain_"):
             stimuli = texts(line, tokenizer.encode)
-            measured = stimuli[:n]
-            seen = {part for stimulus in measured for part in stimulus.parts}
-            others = [s for s in stimuli[n:] if seen.isdisjoint(s.parts)][:N_HELD_OUT]  # no document of a measured text
-            for name, some in (("measured", measured), ("held_out", others)):
+            seen = {part for stimulus in stimuli[:n] for part in stimulus.parts}
+            others = [s for s in stimuli[n:] if seen.isdisjoint(s.parts)][:N_HELD_OUT]
+            for use, some in (("measured", stimuli[:n]), ("held_out", others)):
                 rows = token_rows(some, tokenizer.encode_batch, tokenizer.eos_id)
-                found[name][line.task_id] = [[*lead, *row] for row in rows]
-                record.uses(f"{line.task_id}, {name}", stimuli_digest(some), len(some), license=line.license or None)
-    return found
+                found[use][line.task_id] = [[*lead, *row] for row in rows]
+                used.append((f"{line.task_id}, {use}", stimuli_digest(some), len(some), line.license or None))
+    return found, used
+
+
+def once(key, what, make):
+    """`make()`, remembered for as long as cases of one subject follow each other."""
+    if (key, what) not in STUDIES:
+        for other in [k for k in STUDIES if k[0] != key]:
+            del STUDIES[other]
+        STUDIES[key, what] = make()
+    return STUDIES[key, what]
 
 
 @pytest.fixture
@@ -50,15 +67,11 @@ def studied(key, whose, model, domains):
     from trialplate.activations.sites import choose
     from trialplate.activations.study import Wanted, run_study
 
-    n = len(next(iter(domains["measured"].values())))
-    if (key, whose, n) not in STUDIES:
-        for other in [k for k in STUDIES if (k[0], k[2]) != (key, n)]:
-            del STUDIES[other]
+    def make():
         wanted = Wanted(n_rows=N_ROWS, bits=True)
-        STUDIES[key, whose, n] = run_study(
-            model, domains["measured"], choose(model, DEPTHS), wanted, seed=0, skip=separators(model)
-        )
-    return STUDIES[key, whose, n]
+        return run_study(model, domains["measured"], choose(model, DEPTHS), wanted, seed=0, skip=separators(model))
+
+    return once(key, (whose, len(next(iter(domains["measured"].values())))), make)
 
 
 def largest(values):

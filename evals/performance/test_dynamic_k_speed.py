@@ -12,7 +12,7 @@ from trialplate.activations.rules import TopK
 
 pytestmark = pytest.mark.requires_sites
 KERNELS = [
-    "index",
+    pytest.param("index", marks=pytest.mark.slow),
     pytest.param(
         "gather-numba",
         marks=[pytest.mark.requires_extra("numba"), pytest.mark.requires_subject(device="cpu", dtype="float32")],

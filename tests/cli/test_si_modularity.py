@@ -179,5 +179,5 @@ def test_leiden_is_recorded(neox, manifest, tmp_path):
 def test_nothing_is_left_after_an_error(broken, manifest, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    refused(invoke(*options(broken, manifest, out)), "NaN or infinity")
+    refused(invoke(*options(broken, manifest, out)), "are not all finite")
     assert list(out.iterdir()) == []
