@@ -192,8 +192,11 @@ class Store:
         return values.view(torch.bfloat16).float() if self.manifest["dtype"] == "bfloat16" else values
 
 
-def open_store(folder: Path, *, verify: bool = False) -> Store:
-    """Open a folder of rows; `verify` reads every file and compares its hash. StoreError for anything that is not what the manifest says."""
+def open_store(folder: Path | str, *, verify: bool = False) -> Store:
+    """Open a folder of rows, or a run of `trialplate capture` that holds one; `verify` reads every file and compares its hash. StoreError for anything that is not what the manifest says."""
+    folder = Path(folder)
+    if not (folder / "manifest.json").is_file() and (folder / "rows" / "manifest.json").is_file():
+        folder = folder / "rows"  # the folder of a run of `trialplate capture`
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

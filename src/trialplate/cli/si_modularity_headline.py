@@ -29,14 +29,15 @@ def of_modularity(sites: pd.DataFrame, why: Mapping[str, Mapping[str, str]]) -> 
     """A row a site: Q beside the Q of the three nulls, with the edges of each graph. `why`: by site, reasons for what is undefined."""
     return Headline(
         "Modularity: do units that fire together form groups?",
-        ("site", "Q (edges)", "groups", "rewired", "z", "same texts (edges)", "same task (edges)"),
+        ("site", "Q (edges)", "groups", "rewired", "z", "shifted within texts", "dealt within task", "edges of tokens"),
         [
             [str(site), *_modularity(dict(zip(own["metric"], own["value"].astype(float), strict=True)))]
             for site, own in sites.groupby("site", sort=False)
         ],
         (
             "rewired: random edges between the same units (mean ± sd); z: standard deviations between Q and it.",
-            "same texts, same task: units that meet only because they like the same texts, or the same task and positions. As much Q there: that is what the groups are.",
+            "shifted within texts, dealt within task: Q (edges) where units meet only because they like the same texts, or the same task and positions. Fewer edges make Q higher, so compare edges.",
+            "edges of tokens: share of edges that are gone when units are shifted within texts. Near 0 %, the groups are made by texts; near 100 %, by tokens.",
             *(
                 f"{site}: {name} is undefined, {reason}"
                 for site, found in why.items()
@@ -76,4 +77,6 @@ def _modularity(values: dict[str, float]) -> list[str]:
     own = with_edges("q", "n_edges")
     others = [with_edges("shifted_q", "shifted_edges"), with_edges("dealt_q", "dealt_edges")]
     rewired = " ± ".join(part for part in (text("q_null_mean"), text("q_null_sd", "{:.2g}".format)) if part)
-    return [own, text("n_communities", whole), rewired, text("q_z", "{:.1f}".format), *others]
+    shifted, edges = values.get("shifted_edges", math.nan), values.get("n_edges", math.nan)
+    gone = "" if math.isnan(shifted) or not edges > 0 else percent(1 - shifted / edges)
+    return [own, text("n_communities", whole), rewired, text("q_z", "{:.1f}".format), *others, gone]

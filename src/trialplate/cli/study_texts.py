@@ -61,6 +61,8 @@ def read_texts(model: CausalLM, options: TextOptions, max_tokens: int, *, in_par
     for task in found:
         bound = most if task.max_tokens is None else min(most, task.max_tokens)
         read[task.task_id] = _read(model, task, limit, bound)
+    n_texts = sum(len(parts[0]) for parts in read.values())
+    typer.echo(f"reading {n_texts:,} texts of {len(read)} tasks with {model.label}", err=True)
     return Texts(*({name: parts[i] for name, parts in read.items()} for i in range(3)))  # type: ignore[arg-type]
 
 

@@ -155,13 +155,13 @@ def lorenz(frame: pd.DataFrame, *, subject: str = "", site: str | None = None) -
     with drawing():
         columns = min(3, len(tasks))
         size = (6.0, 4.6) if len(tasks) == 1 else (3.0 * columns + 1.3, 2.75 * -(-len(tasks) // columns) + 1.2)
-        figure = blank(*size, of_subject("How much of the code its smallest entries carry", subject), footer)
+        figure = blank(*size, of_subject("How much of the activation the smallest entries carry", subject), footer)
         axes = panels(figure, len(tasks), columns, share_y=True)
         colours = _layer_colours(layers)
         for i, (one, task) in enumerate(zip(axes, tasks, strict=True)):
             _curves(one, rows[rows["task_id"] == task], colours, task, alone=len(tasks) == 1)
             if is_lowest(i, len(tasks), columns):
-                one.set_xlabel("share of entries")
+                one.set_xlabel("share of entries, smallest first")
             if i % columns == 0:
                 one.set_ylabel("share of summed magnitude")
         _layer_key(figure, axes, layers, colours, rows if len(tasks) == 1 else None)

@@ -114,7 +114,7 @@ def lines(
 ) -> Picture:
     """Measures against the layer with their intervals: a panel a measure, each with its own y axis, one line a task.
 
-    `positions` is `all` or `no_first`; by default all, or what was measured. Raises FigureError as `heat_map`.
+    `positions` is `all` or `no_first`; by default no_first, or what was measured. Raises FigureError as `heat_map`.
     """
     table = at_site(checked(frame, "sparsity"), site)
     wanted = positions or _usual_positions(table)
@@ -180,7 +180,7 @@ def joined_name(subject: str, task: str) -> str:
 
 def _usual_positions(table: pd.DataFrame) -> str:
     there = list(dict.fromkeys(table["positions"]))
-    return "all" if "all" in there else there[0]
+    return "no_first" if "no_first" in there else there[0]  # very large activations sit on position 0
 
 
 def _of_metrics(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -220,6 +220,7 @@ def _heat_footer(rows: pd.DataFrame) -> str:
 
 def _counts(rows: pd.DataFrame) -> str:
     n_tasks = rows["task_id"].nunique()
-    tokens = between(rows["n_tokens"].min(), rows["n_tokens"].max(), "token")
+    of_task = rows.groupby("task_id")["n_tokens"].max()  # some measures are of a sample of the tokens of a task
+    tokens = between(of_task.min(), of_task.max(), "token")
     documents = between(rows["n_docs"].min(), rows["n_docs"].max(), "document")
     return f"n = {documents}, {tokens}" + (f" a task, {counted(n_tasks, 'task')}" if n_tasks > 1 else "")

@@ -108,7 +108,9 @@ def refuse_existing(paths: Sequence[Path]) -> None:
     """Raises FileExistsError that names the first of the paths that is there."""
     for path in paths:
         if path.exists():
-            raise FileExistsError(f"{path} exists and is not overwritten; give another folder, or force")
+            raise FileExistsError(
+                f"{path} exists and is not overwritten; choose another folder (--outdir), or draw over it (--force)"
+            )
 
 
 @contextmanager
