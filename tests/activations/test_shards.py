@@ -136,8 +136,9 @@ def test_what_is_not_there_is_named(model, tmp_path):
         store.rows("L1.mlp_act")
     with pytest.raises(StoreError, match="no rows 500 to 199"):
         store.rows("L0.mlp_act", 500)
+    assert open_store(str(tmp_path)).sites == store.sites  # the folder of a capture holds them as rows
     with pytest.raises(StoreError, match="is no folder of rows"):
-        open_store(tmp_path)
+        open_store(tmp_path / "rows" / "L0.mlp_act")
     with pytest.raises(StoreError, match="wanted dtype float32 or bfloat16"):
         write(model, tmp_path / "other", dtype="float64")
 

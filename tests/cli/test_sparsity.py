@@ -185,6 +185,6 @@ def test_the_embedded_model_is_sparser_than_noise(tmp_path):
         measured = values(found, "L3.mlp_act", "no_first")
         assert measured["treves_rolls"] < 0.3 < 2 / math.pi
         assert measured["gini"] > 0.7 > math.sqrt(2) - 1
-    lines = done.output.splitlines()
+    lines = done.stdout.splitlines()
     assert re.match(r"Sparsity of activations, \d+ tokens of 12 texts; mean of 2 tasks \[lowest, highest\]", lines[0])
     assert any(line.startswith("Gaussian noise") and "0.637" in line for line in lines)
