@@ -87,3 +87,21 @@ def test_the_matrix_covers_what_was_promised():
     assert all(s.text.endswith(".") for s in SABOTAGES.values())
     assert function_of("probes/test_ioi.py::test_ioi[ioi-ABBA]") == "probes/test_ioi"
     assert not [f for f in judging_functions() if f.startswith(("performance/", "release/"))]
+
+
+@pytest.fixture(scope="module")
+def sites_judge(tmp_path_factory):
+    """The evals of sites, which cost little, run under the faults that are about them."""
+    return Judge(Bench(tmp_path_factory.mktemp("sites"), ("evals/activations/test_sites.py",)))
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        ("wrong-tensor", "activations/test_layer_map"),
+        ("layer-off-by-one", "activations/test_capture_parity"),
+        ("hooks-write", "activations/test_capture_noop"),
+    ],
+)
+def test_a_fault_of_reading_is_caught(name, by, sites_judge):
+    assert by in sites_judge.row(SABOTAGES[name]).caught
