@@ -8,7 +8,7 @@ from tests.kill_matrix.verdicts import Row
 
 INTRO = """# Kill matrix
 
-A check that cannot fail checks nothing. Here the embedded models are broken in {n} ways, one at a time, and the evals run on each: {result}
+A check that cannot fail checks nothing. Here the embedded models are broken in {n} ways, one at a time, and the evals that the fault is about run on each: {result}
 
 * An eval **catches** a sabotage when one of its cases no longer passes, or when a gate of the release policy, judged on that eval's
   measurements alone, no longer passes.
