@@ -27,7 +27,7 @@ def test_a_notebook_holds_the_definitions_of_its_script(path):
 @pytest.mark.fast
 def test_scripts_need_torch_and_each_other_only():
     own = {f"building_blocks.{path.stem}" for path in ARCHIVE.glob("*.py")}
-    allowed = {"torch", "torch.nn.functional", "math", "types", "__future__"} | own
+    allowed = {"torch", "torch.nn.functional", *sys.stdlib_module_names} | own
     assert {
         e.path: set(e.imports) - allowed for e in ENTRIES.values() if e.kind == "script" and set(e.imports) - allowed
     } == {}
