@@ -1,8 +1,5 @@
 """Rules that leave hidden units out, and a model that runs under them: what stays, what changes, what is left behind."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,16 +16,6 @@ from trialplate.activations.sites import choose, down_projection
 from trialplate.metrics.magnitudes import quantile
 
 D = 64  # hidden units of the tiny GPT-NeoX
-
-
-@pytest.fixture(scope="module")
-def slow():
-    """The slow obvious form, from building_blocks/."""
-    file = Path(__file__).parents[2] / "building_blocks" / "dynamic_k_slow.py"
-    spec = importlib.util.spec_from_file_location("dynamic_k_slow", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """What leaving out units costs: equal to the slow form, paired by document, and on a trained model far below what random units cost."""
 
 import dataclasses
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,16 +19,6 @@ from trialplate.activations.sites import down_projection
 from trialplate.models.load import load
 from trialplate.models.spec import ModelSpec
 from trialplate.tasks.corpus import heldout_documents
-
-
-@pytest.fixture(scope="module")
-def slow():
-    """The slow obvious form, from building_blocks/."""
-    file = Path(__file__).parents[2] / "building_blocks" / "dynamic_k_slow.py"
-    spec = importlib.util.spec_from_file_location("dynamic_k_slow", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """Down projections that read only the rows of units that stay: equal to mask and product, refused where they would not be, and what they gain."""
 
-import importlib.util
 import itertools
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,16 +26,6 @@ RULES = {
     "cett": Cett(0.2),
     "all": TopK(1.0),
 }
-
-
-@pytest.fixture(scope="module")
-def slow():
-    """The slow obvious form, from building_blocks/."""
-    file = Path(__file__).parents[2] / "building_blocks" / "dynamic_k_slow.py"
-    spec = importlib.util.spec_from_file_location("dynamic_k_slow", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

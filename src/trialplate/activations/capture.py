@@ -96,7 +96,7 @@ def collect(
         rows = values.flatten(0, 1).index_select(0, cells)
         sound[name] &= torch.isfinite(rows.sum(dtype=torch.float32))
         if model.device.type == "cpu":  # elsewhere looking would wait for the device; it is looked at in the end
-            _require_finite(model, sound)
+            _require_finite(model, {name: sound[name]})
         for collector in collectors.get((batch.task, name), ()):
             collector.update(rows, tokens)
 

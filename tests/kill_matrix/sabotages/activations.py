@@ -1,4 +1,4 @@
-"""Faults of reading activations, of what is made of them, and of leaving units out. Each runs the file of evals that is about it."""
+"""Faults of reading activations, of what is made of them, and of leaving units out. Each runs the files of evals that are about it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from trialplate.metrics import communities, selectivity, sparsity
 Change = tuple[Any, str, Any]
 
 
-def on(file: str) -> Callable[..., Sabotage]:
-    """A fault under which one file of evals runs."""
-    return partial(sabotage.on_code, paths=(f"evals/activations/test_{file}.py",))
+def on(*files: str) -> Callable[..., Sabotage]:
+    """A fault under which these files of evals run."""
+    return partial(sabotage.on_code, paths=tuple(f"evals/activations/test_{file}.py" for file in files))
 
 
 def wrong_tensor() -> Change:
@@ -157,15 +157,13 @@ def sizes_ignored() -> Change:
 
 
 SABOTAGES: tuple[Sabotage, ...] = (
-    on("sites")("wrong-tensor", "Hidden units are read behind the down projection instead of in front of it.", wrong_tensor),
+    on("sites", "sparsity")("wrong-tensor", "Hidden units are read behind the down projection instead of in front of it.", wrong_tensor),
     on("sites")("layer-off-by-one", "Every site is read one layer later.", layer_off_by_one),
     on("sites")("hooks-write", "What is read is changed a little on the way.", hooks_write),
-    on("counting")("position-0-only", "Of every text, only the first token is handed on.", position_zero_only),
+    on("counting", "sparsity")("position-0-only", "Of every text, only the first token is handed on.", position_zero_only),
     on("counting")("threshold-reversed", "A unit counts as firing where it is below the threshold.", threshold_reversed),
     on("counting")("means-forgotten", "Moments of batches are added as if all batches had the same mean.", means_forgotten),
     on("counting")("padding-read", "Attention sees what stands behind a text.", padding_read),
-    on("sparsity")("wrong-tensor-sparsity", "Hidden units are read behind the down projection: sparsity of an MLP's output.", wrong_tensor),
-    on("sparsity")("position-0-sparsity", "Only the first token of every text is handed on.", position_zero_only),
     on("sparsity")("gini-unsorted", "The Gini coefficient is computed without sorting.", gini_unsorted),
     on("specialization")("labels-shuffled", "Texts and domains no longer belong together.", labels_shuffled),
     on("specialization")("p-values-squared", "P-values are far too small.", p_values_squared),
