@@ -66,8 +66,8 @@ def test_a_site_without_a_layer_has_an_empty_cell(neox, manifest, tmp_path):
     found = table(folder, "units", "one")
     assert found[found["site"] == "gpt_neox.final_layer_norm.output"]["layer"].isna().all()
     (path,) = folder.glob("*one_units.csv")
-    assert "one,,gpt_neox.final_layer_norm.output,0," in path.read_text()
-    assert "one,0,L0.mlp_act,0," in path.read_text()
+    assert "one,,gpt_neox.final_layer_norm.output,all,0," in path.read_text()
+    assert "one,0,L0.mlp_act,all,0," in path.read_text()
 
 
 def test_a_model_may_be_named_by_its_blocks(neox, manifest, tmp_path):

@@ -94,3 +94,14 @@ def test_tasks_have_a_panel_each_with_the_range_of_gini():
 def test_a_share_above_one_is_refused():
     with pytest.raises(FigureError, match=r"lie in \[0, 1\]"):
         lorenz_picture(lorenz().assign(share_of_magnitude=2.0))
+
+
+def test_the_footer_says_which_tokens_are_counted():
+    """Capture counts all tokens, a study of sparsity leaves the first of each text out: one picture, two meanings."""
+    frame = pd.DataFrame(
+        {"task_id": "t", "layer": 0, "site": "L0.mlp_act", "unit": range(9), "rate": 0.1, "mean_abs": 1.0}
+    )
+    said = {p: words(firing_rates(frame.assign(positions=p)).figure) for p in ("all", "no_first")}
+    assert "all positions" in said["all"]
+    assert "without position 0" in said["no_first"]
+    assert "position" not in words(firing_rates(frame).figure)

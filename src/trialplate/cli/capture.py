@@ -93,6 +93,7 @@ def _units(plan: Plan, task: str, points: list[Point], sums: dict[tuple[str, str
                     "task_id": task,
                     "layer": point.layer,
                     "site": point.name,
+                    "positions": "all",
                     "unit": np.arange(len(found.mean)),
                     "rate": found.rate,
                     "mean": found.mean,

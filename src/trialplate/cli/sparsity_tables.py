@@ -55,7 +55,7 @@ def units_table(study: Study, task: str, positions: Positions) -> pd.DataFrame:
     parts = []
     for point in study.points:
         rate, mean_abs = study.units(task, point.name, positions)
-        about = {"task_id": task, "layer": point.layer, "site": point.name}
+        about = {"task_id": task, "layer": point.layer, "site": point.name, "positions": positions}
         parts.append(pd.DataFrame({**about, "unit": np.arange(len(rate)), "rate": rate, "mean_abs": mean_abs}))
     return _typed(pd.concat(parts, ignore_index=True))
 
@@ -69,7 +69,7 @@ def lorenz_table(study: Study, task: str, positions: Positions) -> pd.DataFrame:
         if not study.units(task, point.name, positions)[1].any():
             continue
         found = study.lorenz(task, point.name, positions)
-        about = {"task_id": task, "layer": point.layer, "site": point.name}
+        about = {"task_id": task, "layer": point.layer, "site": point.name, "positions": positions}
         curve = {
             "share_of_entries": found.share_of_entries,
             "share_of_magnitude": found.share_of_magnitude,

@@ -33,7 +33,7 @@ from trialplate.figures.style import (
     shortened,
     shown_of,
 )
-from trialplate.figures.tables import at_site, checked, chosen
+from trialplate.figures.tables import at_site, checked, chosen, positions_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +70,7 @@ def firing_rates(
     what = f"mean rate over {counted(len(tasks), 'task')}" if len(tasks) > 1 else f"task {tasks[0]}"
     footer = joined(
         f"rate: share of tokens on which a unit fires, {what}",
+        positions_of(rows),
         f"n = {counted(rates[layers[0]].size, 'unit')} a layer",
         shown_of(len(layers), len(there), "layers"),
         f"shaded: dead (below 10⁻⁶) and always on (above {ALWAYS})",
@@ -150,7 +151,9 @@ def lorenz(frame: pd.DataFrame, *, subject: str = "", site: str | None = None) -
     rows = rows[rows["task_id"].isin(tasks)]
     layers = sorted(rows["layer"].unique())
     footer = joined(
-        "smallest entries first; dotted: all entries alike (Gini 0)", shown_of(len(tasks), len(there), "tasks")
+        "smallest entries first; dotted: all entries alike (Gini 0)",
+        positions_of(rows),
+        shown_of(len(tasks), len(there), "tasks"),
     )
     with drawing():
         columns = min(3, len(tasks))

@@ -27,7 +27,7 @@ from trialplate.figures.style import (
     part_cells,
     written,
 )
-from trialplate.figures.tables import at_site, checked, chosen
+from trialplate.figures.tables import POSITIONS, at_site, checked, chosen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from numpy.typing import NDArray
 
-POSITIONS = {"all": "all positions", "no_first": "without position 0"}
 _WRITTEN_CELLS = 12
 """Up to so many layers the numbers are written into the cells."""
 

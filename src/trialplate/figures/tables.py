@@ -249,6 +249,15 @@ def site_kind(site: str) -> str:
     return tail if dot and head[:1] in "Ll" and head[1:].isdigit() else site
 
 
+POSITIONS = {"all": "all positions", "no_first": "without position 0"}
+
+
+def positions_of(frame: pd.DataFrame) -> str:
+    """Which tokens the rows are about, in words; "" for a table that does not say."""
+    there: list[str] = list(frame["positions"].unique()) if "positions" in frame else []
+    return " and ".join(POSITIONS.get(p, str(p)) for p in there)
+
+
 def site_kinds(frame: pd.DataFrame) -> list[str]:
     """The kinds of site in a table that have a layer, in the order in which they come."""
     return list(dict.fromkeys(site_kind(s) for s in frame.loc[frame["layer"].notna(), "site"]))
