@@ -1,0 +1,1 @@
+"""Sparse autoencoders and transcoders: coders, losses, training, files, and what can be said of them."""
