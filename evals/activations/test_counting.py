@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from evals.activations.conftest import APPLIES, largest, separators
+from evals.activations.conftest import largest
+from evals.domain_texts import APPLIES, separators
 
 from trialplate.activations.capture import captured, collect, plan_for
 from trialplate.activations.collectors.clusters import ClusterSums

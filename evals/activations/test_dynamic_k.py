@@ -5,7 +5,7 @@ Losses are those of texts that no threshold was calibrated on. Budget: 8 CPU sec
 
 import pytest
 import torch
-from evals.activations.conftest import APPLIES
+from evals.domain_texts import APPLIES
 
 from trialplate.activations.calibration import calibrated
 from trialplate.activations.dynamic_k import sparsified

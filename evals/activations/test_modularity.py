@@ -6,7 +6,7 @@ Louvain is the algorithm of the gates; 128 units are drawn at random, so that a 
 from dataclasses import replace
 
 import pytest
-from evals.activations.conftest import APPLIES
+from evals.domain_texts import APPLIES
 
 from trialplate.metrics.communities import adjusted_rand_index
 from trialplate.metrics.modularity import Settings, modularity

@@ -6,7 +6,8 @@ differences over the largest entry. Budget: 3 CPU seconds.
 
 import pytest
 import torch
-from evals.activations.conftest import APPLIES, largest
+from evals.activations.conftest import largest
+from evals.domain_texts import APPLIES
 
 from trialplate.activations.capture import captured, reading
 from trialplate.activations.families import SITES

@@ -7,7 +7,8 @@ import math
 
 import pytest
 import torch
-from evals.activations.conftest import APPLIES, largest, separators
+from evals.activations.conftest import largest
+from evals.domain_texts import APPLIES, separators
 
 from trialplate.activations.capture import collect, plan_for
 from trialplate.activations.collectors.covariance import Covariance

@@ -6,7 +6,7 @@ and to nothing else. Selective units are found even there, so a share of them is
 
 import numpy as np
 import pytest
-from evals.activations.conftest import APPLIES
+from evals.domain_texts import APPLIES
 
 from trialplate.activations.ablation import ablation
 from trialplate.metrics.selectivity import selectivity
