@@ -75,7 +75,9 @@ def test_gated_separates_whether_from_how_much():
 def test_routed_takes_topk_within_the_slice_of_its_router():
     coder = coder_of("routed", k=1, n_experts=2)
     with torch.no_grad():
-        coder.router.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))  # (1, 0) goes to the second slice, (0, 1) to the first
+        coder.router.copy_(
+            torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        )  # (1, 0) goes to the second slice, (0, 1) to the first
     assert code(coder) == [[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0]]  # the best of the first slice is negative
 
 
@@ -164,3 +166,19 @@ def test_topk_has_the_gradient_of_what_it_kept():
     pre = PRE.clone().requires_grad_()
     TopK(2)(pre).value.sum().backward()
     assert pre.grad.tolist() == [[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("architecture", ["relu", "topk", "batchtopk", "jumprelu", "gated", "routed"])
+def test_nan_is_not_taken_for_silence(architecture):
+    more = {"k": 1} if architecture in ("topk", "batchtopk", "routed") else {}
+    coder = coder_of(architecture, **more, **({"n_experts": 2} if architecture == "routed" else {}))
+    if architecture == "batchtopk":
+        coder.threshold.fill_(0.5)
+    assert bool(torch.isnan(coder(torch.tensor([[torch.nan, 0.0], [1.0, 0.0]]))[0]).any())
+
+
+def test_a_transcoder_has_encoder_rows_of_its_own():
+    config = CoderConfig("topk", 6, 20, k=2, centre_input=False, site_in="L0.mlp_in", site_out="L0.mlp_out")
+    coder = initialise(Coder(config), torch.Generator().manual_seed(3))
+    assert not torch.equal(coder.encoder, coder.W_dec)
+    torch.testing.assert_close(coder.encoder.norm(dim=1), torch.ones(20))

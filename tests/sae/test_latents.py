@@ -55,6 +55,9 @@ def test_gradients_of_the_product_are_those_of_the_dense_product():
 def test_no_entry_at_all_gives_rows_of_zeros_and_keeps_the_graph():
     nothing = Latents.from_dense(torch.zeros(2, 3))
     assert torch.equal(nothing.times(torch.ones(3, 4)), torch.zeros(2, 4))
+    dictionary = torch.ones(3, 4, requires_grad=True)
+    nothing.times(dictionary).sum().backward()
+    assert torch.equal(dictionary.grad, torch.zeros(3, 4))
     assert nothing.active().tolist() == [0, 0]
     assert nothing.firings().tolist() == [0, 0, 0]
 
@@ -66,3 +69,9 @@ def test_columns_of_some_latents(latents):
 def test_scaling_moves_values_only(latents):
     assert torch.equal(latents.scaled(0.5).dense(), DENSE * 0.5)
     assert len(latents) == 3
+
+
+@pytest.mark.parametrize("wrong", [[1, 1], [-1], [4]])
+def test_columns_that_are_not_there_are_refused(latents, wrong):
+    with pytest.raises(ValueError, match="different latents from 0 to 3"):
+        latents.at(torch.tensor(wrong))

@@ -1,6 +1,6 @@
 """Activation objects: pre-activations [n, m] in, sparse latents out. A coder has one; training may ask another of the same name (batchtopk).
 
-Ties are broken by torch.topk. All are differentiable in the pre-activations where the function is; jumprelu's threshold gets its gradient from
+Ties are broken by torch.topk. NaN among the pre-activations is kept, so that it is seen in what is made of it, and not taken for silence. All are differentiable in the pre-activations where the function is; jumprelu's threshold gets its gradient from
 the straight-through estimators of `steps`, not from here."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Relu:
     """f = max(pre, 0)."""
 
     def __call__(self, pre: Float[Tensor, "n d_sae"]) -> Latents:
-        return _selected(pre, pre > 0)
+        return _selected(pre, ~(pre <= 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class BatchTopK:
     def __call__(self, pre: Float[Tensor, "n d_sae"]) -> Latents:
         flat = pre.reshape(-1)
         value, place = flat.topk(min(self.k * len(pre), flat.numel()), sorted=False)
-        place = place[value > 0].sort().values
+        place = place[~(value <= 0)].sort().values
         return _at(pre, place)
 
 
@@ -64,7 +64,7 @@ class Threshold:
     threshold: Tensor
 
     def __call__(self, pre: Float[Tensor, "n d_sae"]) -> Latents:
-        return _selected(pre, (pre > self.threshold) & (pre > 0))
+        return _selected(pre, ~(pre <= self.threshold) & ~(pre <= 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def initialise(
     biases zero, b_dec the mean of the activations where it is given, routers small, jumprelu thresholds at `threshold`. Returns the coder."""
     c = coder.config
     coder.W_dec.copy_(_unit_rows(c.d_sae, c.d_out, generator))
-    coder.encoder.copy_(coder.W_dec if c.d_in == c.d_out else _unit_rows(c.d_sae, c.d_in, generator))
+    coder.encoder.copy_(_unit_rows(c.d_sae, c.d_in, generator) if c.is_transcoder else coder.W_dec)
     if mean is not None:
         coder.b_dec.copy_(mean)
     if c.architecture == "jumprelu":

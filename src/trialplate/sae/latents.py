@@ -72,8 +72,8 @@ class Latents:
 
     def times(self, dictionary: Float[Tensor, "d_sae d_out"]) -> Float[Tensor, "n d_out"]:
         """The product of the code and a dictionary: for every token the sum of its latents' rows, weighted. Differentiable in both."""
-        if len(self.index) == 0:
-            return self.value.new_zeros(len(self), dictionary.shape[1])
+        if len(self.index) == 0:  # zeros that still hang on the dictionary: its gradient is zero, not missing
+            return dictionary[:1].sum() * dictionary.new_zeros(len(self), dictionary.shape[1])
         return F.embedding_bag(
             self.index, dictionary, self.starts[:-1], mode="sum", per_sample_weights=self.value.to(dictionary.dtype)
         )
@@ -83,7 +83,9 @@ class Latents:
         return Latents(self.starts, self.index, self.value * factor, self.d_sae)
 
     def at(self, latents: Int[Tensor, " chosen"]) -> Float[Tensor, "n chosen"]:
-        """The columns of some latents, dense."""
+        """The columns of some latents, dense, in the order asked for. ValueError for one that is named twice or is not there."""
+        if len(latents.unique()) != len(latents) or not bool(((latents >= 0) & (latents < self.d_sae)).all()):
+            raise ValueError(f"wanted different latents from 0 to {self.d_sae - 1}, got {latents.tolist()[:20]}")
         place = torch.full((self.d_sae,), -1, dtype=torch.long, device=self.index.device)
         place[latents] = torch.arange(len(latents), device=self.index.device)
         column = place[self.index]
