@@ -31,6 +31,9 @@ OPTIONS = (
     Option("dtype", "many", "float32, bfloat16 or float16; repeatable; default float32", "dtypes", "DTYPE"),
     Option("adapter", "one", "folder of a PEFT adapter that is put on every model", "", "DIR"),
     Option("task", "many", "run only cases of this task; repeatable", "", "TASK"),
+    Option(
+        "sae", "many", "folder or file of a sparse autoencoder or transcoder that is judged; repeatable", "", "PATH"
+    ),
     Option("report", "one", "folder of the run; default reports/<run>", "", "DIR"),
     Option("policy", "many", "policy file that judges every subject; repeatable", "", "FILE"),
     Option("measured", "many", "run folder whose measurements are judged too; repeatable", "", "DIR"),
@@ -47,7 +50,7 @@ OPTIONS = (
     Option("junit_properties", "flag", "write measurements as JUnit properties"),
 )
 SHORT = (
-    "model", "revision", "device", "dtype", "adapter", "task", "report", "policy", "measured", "limit", "seed", "resume",
+    "model", "revision", "device", "dtype", "adapter", "task", "sae", "report", "policy", "measured", "limit", "seed", "resume",
     "no_judge", "online", "golden_update", "data", "cache",
 )  # fmt: skip
 MARKS = (
@@ -66,6 +69,7 @@ MARKS = (
     "requires_subject(device=..., dtype=...): needs a subject on this device or in this dtype, else not collected",
     "requires_sites: needs a model whose architecture has a map of sites, else not collected",
     "requires_no_adapter: needs a model without an adapter, else not collected",
+    "requires_sae(n): needs n coders or more from --sae, or none at all where n is 0, else not collected",
 )
 NO_MODEL = "this case needs a model: give --trialplate-model NAME, or set trialplate_models in the ini file"
 _BY_NAME = {o.name: o for o in OPTIONS}

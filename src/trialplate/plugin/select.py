@@ -150,6 +150,9 @@ def _objections(config: pytest.Config, item: pytest.Item) -> Iterable[str]:
         yield from (why for name, value in mark.kwargs.items() if (why := _lacks_setting(spec, name, value)))
     if item.get_closest_marker("requires_sites") and (why := _lacks_sites(config, spec)):
         yield why
+    for mark in item.iter_markers("requires_sae"):
+        if why := _lacks_coders(config, *mark.args):
+            yield why
     for mark in item.iter_markers("requires_architecture"):
         if why := _lacks_architecture(config, spec, *mark.args, **mark.kwargs):
             yield why
@@ -275,6 +278,13 @@ def _lacks_sites(config: pytest.Config, spec: Any) -> str | None:
 
     has = configuration(config, spec).get("model_type", "unknown")
     return None if has in FAMILIES else f"there is no map of sites for models of type {has} ({spec.label})"
+
+
+def _lacks_coders(config: pytest.Config, n: int) -> str | None:
+    given = len(options.value(config, "sae"))
+    if n == 0:
+        return "only the coders of --sae are judged in this run" if given else None
+    return None if given >= n else f"needs {n} of --sae, which names {given}"
 
 
 def _lacks_golden(config: pytest.Config, spec: Any, name: str) -> str | None:

@@ -17,7 +17,7 @@ import pytest
 
 from trialplate.gates.bind import bind
 from trialplate.gates.policy import PolicyError, load_policies
-from trialplate.plugin import hookspec, keys, measured, options, provenance, resume, subjects
+from trialplate.plugin import coders, hookspec, keys, measured, options, provenance, resume, subjects
 from trialplate.plugin.run import RunState, now, placeholder
 from trialplate.report.files import point_latest
 from trialplate.report.journal import JournalError, trim_torn_tail
@@ -53,6 +53,7 @@ def start(config: pytest.Config) -> None:
     config.stash[keys.RUN] = run
     try:
         options.check(config)
+        coders.check(config)
         taken = measured.take(config, places)
         run.policies, run.bindings = _bindings(config, taken)
         config.stash[keys.BINDINGS] = run.bindings
