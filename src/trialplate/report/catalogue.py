@@ -220,6 +220,111 @@ METRICS: dict[str, Metric] = {
     "n_communities": Metric("count", "none", 1.0, None, "communities of the best partition"),
     "stability_ari": Metric("ratio", "none", -1.0, 1.0, "adjusted Rand index between partitions of different seeds"),
     "ari": Metric("ratio", "higher", -1.0, 1.0, "adjusted Rand index of found communities and planted modules"),
+    # coders: what they give back
+    "explained_variance": Metric(
+        "fraction",
+        "higher",
+        None,
+        1.0,
+        "1 - squared error over squared distance from the mean, of held-out activations",
+    ),
+    "ev_gap": Metric(
+        "fraction", "lower", None, None, "explained variance on rows of training minus that on held-out ones"
+    ),
+    "lowest_ev": Metric(
+        "fraction", "higher", None, 1.0, "least explained variance of all coders of a study, each on its own target"
+    ),
+    "cosine": Metric("cosine", "higher", -1.0, 1.0, "mean cosine of activations and what a coder makes of them"),
+    "l2_ratio": Metric(
+        "ratio",
+        "none",
+        0.0,
+        None,
+        "mean length of what a coder makes of an activation over the activation's own; below 1: shrinkage",
+    ),
+    "l0": Metric("count", "lower", 0.0, None, "mean number of latents of a token that are not zero"),
+    "l0_gap": Metric("count", "none", None, None, "active latents on held-out rows minus those on rows of training"),
+    "alive_latents": Metric(
+        "fraction", "higher", 0.0, 1.0, "share of latents that fire at least once on the held-out rows"
+    ),
+    "dense_latents": Metric(
+        "fraction", "lower", 0.0, 1.0, "share of latents that fire on more than a tenth of the tokens"
+    ),
+    "ce_loss_score": Metric(
+        "fraction",
+        "higher",
+        None,
+        None,
+        "(loss with zeros - loss with the coder) / (loss with zeros - loss of the model)",
+    ),
+    "ce_increase": Metric("nat/token", "lower", None, None, "loss with the coder in place minus loss of the model"),
+    "kl_div_score": Metric(
+        "fraction", "higher", None, 1.0, "1 - divergence with the coder in place over divergence with zeros"
+    ),
+    "kept_error_gap": Metric(
+        "logit", "lower", 0.0, None, "largest change of a logit where a coder is in place and its error is added back"
+    ),
+    "code_gap": Metric(
+        "ratio", "lower", 0.0, None, "largest change of a code by writing and reading a coder, over its largest entry"
+    ),
+    "decoder_norm_gap": Metric("ratio", "lower", 0.0, None, "largest distance of a decoder row from unit length"),
+    # coders: what their latents are
+    "matched_cosine": Metric(
+        "cosine",
+        "none",
+        -1.0,
+        1.0,
+        "mean cosine of decoder rows of two seeds, matched one to one; chance depends on the shape",
+    ),
+    "stability": Metric("fraction", "higher", None, 1.0, "matched cosine over seeds above chance: (s - s0) / (1 - s0)"),
+    "stability_gain": Metric(
+        "fraction", "higher", None, None, "stability of coders minus that of coders of the random twin of the model"
+    ),
+    "transcoder_gain": Metric(
+        "fraction", "none", None, None, "stability of transcoders minus that of autoencoders of what they write"
+    ),
+    "probe_accuracy": _fraction(
+        "balanced accuracy of probes of at most five latents, their number chosen on other texts"
+    ),
+    "probe_gain": Metric(
+        "fraction", "higher", -1.0, 1.0, "accuracy of probes of latents minus that of a baseline on the same texts"
+    ),
+    "cebench": Metric(
+        "sd", "none", None, None, "largest z-score among latents, mean over pairs of stories; at most (m - 1) / sqrt(m)"
+    ),
+    "cebench_share": Metric("fraction", "none", None, 1.0, "CE-Bench score over sqrt(m), comparable across widths"),
+    "cebench_gain": Metric(
+        "sd", "higher", None, None, "contrastive score minus that of a random coder of the same width"
+    ),
+    "shift_accuracy": _fraction("accuracy of probes of latents that were trained on texts of the source"),
+    "shift_drop": Metric("fraction", "lower", -1.0, 1.0, "accuracy on texts of the source minus that on shifted ones"),
+    "shift_excess": Metric(
+        "fraction", "lower", -2.0, 2.0, "what probes of latents lose by a shift beyond what probes of channels lose"
+    ),
+    # coders: planted truth
+    "recovery_f1": _fraction(
+        "planted directions and latents that found each other at a cosine of 0.9, harmonic mean of both shares"
+    ),
+    "recovery_mcc": _fraction("mean absolute cosine of planted directions and latents, matched one to one"),
+    "absorption": Metric(
+        "fraction", "lower", 0.0, 1.0, "part of a parent's projection that latents of its children write"
+    ),
+    "full_absorption": Metric(
+        "fraction",
+        "lower",
+        0.0,
+        1.0,
+        "share of tokens on which a parent's latents are silent and a child's latent writes it",
+    ),
+    "circuit_share": _fraction("share of an embedding's variance at its strongest frequencies"),
+    "circuit_overlap": Metric(
+        "fraction",
+        "higher",
+        -1.0,
+        1.0,
+        "share of decoder rows within the planes of a circuit, above that of random directions",
+    ),
+    "circuit_recall": _fraction("share of the planes of a circuit that a coder can write at a cosine of 0.9"),
     # activations: fewer units
     "kept_share": Metric("fraction", "none", 0.0, 1.0, "share of hidden units that stayed, counted as executed"),
     "dppl_pct": Metric("%", "lower", -100.0, None, "change of perplexity where only some hidden units are kept"),
