@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 import typer
 
-if TYPE_CHECKING:
-    from trialplate.activations.artifacts import StudyFolder
+
+class Folder(Protocol):
+    """A folder in the making: where it is now, and the name that it takes at the end."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def final(self) -> Path: ...
 
 
-def draw_figures(folder: StudyFolder) -> int:
+def draw_figures(folder: Folder) -> int:
     """Draw what the tables of a folder allow; returns the number of pictures. What is not drawn is said on the error stream, and the tables stay."""
     from trialplate.figures.from_files import Plan, draw, plan
     from trialplate.figures.style import FigureError

@@ -2,6 +2,7 @@
 
 One run: all pictures of its tables. Several runs: what can be laid over each other is, one line a run; of the other kinds each run has its own.
 One report: its distributions and head maps. Two reports: the second against the first.
+Results of studies: those of their role. Curves of trainings: one picture, a line a coder.
 A picture of `x_sparsity.csv` is `x_sparsity_plot_<picture>.png`, beside the table or, for a run folder, in its `figures/`.
 """
 
@@ -15,7 +16,8 @@ from pathlib import Path
 from trialplate.figures import answers, heads, regression
 from trialplate.figures.jobs import ALONE, RUNS, Jobs, Wishes
 from trialplate.figures.measures import file_word
-from trialplate.figures.sources import ReportSource, Table, find, runs_of
+from trialplate.figures.sources import ReportSource, Sources, Table, find, runs_of
+from trialplate.figures.study_jobs import STUDIES, of_trainings
 from trialplate.figures.style import FigureError, Picture, files_of, refuse_existing
 from trialplate.figures.tables import PLOT
 from trialplate.report.model import Report
@@ -80,6 +82,7 @@ def plan(
         for run in runs.values():
             planned.add(outdir or run.home, run.stem, ALONE[kind](run, wishes))
     _add_reports(planned, found.reports, outdir)
+    _add_studies(planned, found, outdir)
     if not planned.jobs:
         why = (
             "; ".join(planned.left_out)
@@ -114,6 +117,19 @@ def _add_reports(planned: Plan, reports: Sequence[ReportSource], outdir: Path | 
             planned.left_out.append(
                 f"{reports[0].path}: no head was measured and no IOI item kept; give two reports to compare them"
             )
+
+
+def _add_studies(planned: Plan, found: Sources, outdir: Path | None) -> None:
+    for study in found.studies:
+        if study.role in STUDIES:
+            planned.add(outdir or study.home, study.path.stem, STUDIES[study.role](study))
+        else:
+            planned.left_out.append(
+                f"{study.path}: there is no picture of a study of {study.role}; read its summary.md"
+            )
+    if found.curves:
+        first = found.curves[0]
+        planned.add(outdir or first.home, first.path.stem, of_trainings(found.curves))
 
 
 def _report(source: ReportSource) -> Report:

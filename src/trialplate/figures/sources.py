@@ -1,4 +1,5 @@
-"""What lies in the files that pictures are asked of: tables and reports, whose they are, and which of them are one run.
+"""What lies in the files that pictures are asked of: tables, reports, results of studies and curves of trainings, whose they are, and which of them are
+one run.
 
 A model's name comes from `meta.json` beside a table (its key `model`), else from the file's name, `<stamp>_<model>[_<task>]_<kind>.csv`.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trialplate.figures.answers import SAMPLES
+from trialplate.figures.studies import CURVES, Curves, Study, is_study, read_curves, read_study
 from trialplate.figures.style import FigureError
 from trialplate.figures.tables import KINDS, PLOT, Kind, kind_of_name, prefix_of, read
 from trialplate.report.store import REPORT
@@ -60,13 +62,19 @@ class Sources:
 
     tables: list[Table] = field(default_factory=list)
     reports: list[ReportSource] = field(default_factory=list)
+    studies: list[Study] = field(default_factory=list)
+    curves: list[Curves] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """How many files there is something to draw of."""
+        return len(self.tables) + len(self.reports) + len(self.studies) + len(self.curves)
 
 
 def find(paths: Sequence[Path]) -> Sources:
-    """The tables and reports of files and folders, in the order given. A folder is not searched deeper.
+    """What is in files and folders, in the order given. A folder is not searched deeper.
 
-    Raises FigureError for a path that is not there, a file that is neither, or a folder that holds neither.
+    Raises FigureError for a path that is not there, a file that is nothing of this, or a folder that holds nothing of it.
     """
     if not paths:
         raise FigureError("nothing to draw: give a CSV, a run folder, or several")
@@ -78,13 +86,17 @@ def find(paths: Sequence[Path]) -> Sources:
             raise FigureError(f"{path} is not there; give a CSV table, a run folder or a report")
         elif path.name in (REPORT, SAMPLES):
             found.reports.append(ReportSource(path, path.parent))
+        elif path.name == CURVES:
+            found.curves.append(read_curves(path, path.parent))
+        elif path.suffix == ".json":
+            found.studies.append(read_study(path, path.parent))
         else:
             found.tables.append(_table(path, path.parent))
     return found
 
 
 def _folder(folder: Path, found: Sources) -> None:
-    before = len(found.tables) + len(found.reports)
+    before = len(found)
     there = sorted(folder.glob("*.csv"))
     for path in there:
         if PLOT in path.stem or kind_of_name(path) is None:
@@ -95,10 +107,14 @@ def _folder(folder: Path, found: Sources) -> None:
             found.left_out.append(f"{path}: no rows")
     if (folder / REPORT).is_file():
         found.reports.append(ReportSource(folder, folder / FIGURES))
-    if len(found.tables) + len(found.reports) == before:
+    results = [path for path in sorted(folder.glob("*.json")) if path.name != REPORT and is_study(path)]
+    found.studies += [read_study(path, folder / FIGURES) for path in results]
+    if (folder / CURVES).is_file():
+        found.curves.append(read_curves(folder / CURVES, folder / FIGURES))
+    if len(found) == before:
         names = ", ".join(p.name for p in there[:5]) or "no CSV"
         raise FigureError(
-            f"{folder} holds no table with rows and no {REPORT}, but {names}; tables end in {', '.join(f'_{k}.csv' for k in KINDS)}. "
+            f"{folder} holds no table with rows, no {REPORT}, no result of a study and no {CURVES}, but {names}; tables end in {', '.join(f'_{k}.csv' for k in KINDS)}. "
             "Give a run folder, not the folder of many runs"
         )
 
