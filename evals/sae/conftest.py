@@ -43,7 +43,7 @@ def coder(coder_name, subject, model, own_coders, record):
 @pytest.fixture
 def about(coder_name):
     """Parameters of every measurement of the coder."""
-    return {"coder": label_of(coder_name)}
+    return {"coder": label_of(coder_name), "kind": "trained" if isinstance(coder_name, str) else "given"}
 
 
 def label_of(coder_name):

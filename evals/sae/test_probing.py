@@ -9,7 +9,9 @@ from evals.domain_texts import APPLIES
 pytestmark = APPLIES
 
 
-@pytest.mark.parametrize("labels", ["continent", pytest.param("place", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "labels", ["register", "place", *(pytest.param(name, marks=pytest.mark.slow) for name in ("continent", "domain"))]
+)
 def test_sparse_probes(labels, coder, random_coder, model, about, record, rng, seed, limit):
     """Accuracy of probes of 1, 2 or 5 latents, and what they have over channels and over a random coder, paired by text."""
     from trialplate.activations.sites import resolve
@@ -21,7 +23,15 @@ def test_sparse_probes(labels, coder, random_coder, model, about, record, rng, s
     record.uses(f"labelled texts: {labels}", texts.digest(), len(texts.texts), seed=seed)
     found = probe_coder(model, resolve(model, coder.config.site_in), coder, texts, rng, random=random_coder)
     task = {"labels": labels, **about}
-    record("probe_accuracy", found.scores().accuracy, null=("random coder", found.scores("random").accuracy), **task)
+    record(
+        "probe_accuracy",
+        found.scores().accuracy,
+        null=("random coder", found.scores("random").accuracy),
+        of="latents",
+        **task,
+    )
+    everything = found.scores("dense").accuracy
+    record("probe_accuracy", everything, null=("either class", 0.5), of="all channels", **task)
     record("probe_gain", found.minus("raw").accuracy_items, null=("no difference", 0.0), over="channels", **task)
     record("probe_gain", found.minus("random").accuracy_items, null=("no difference", 0.0), over="random coder", **task)
     assert found.texts == texts.digest()
@@ -31,6 +41,7 @@ def test_sparse_probes(labels, coder, random_coder, model, about, record, rng, s
 def test_contrastive(mode, coder, random_coder, model, about, record, rng, seed, limit):
     """CE-Bench: the largest z-score among latents of what two opposed stories differ in, as a share of the most that this width can show."""
     from trialplate.activations.sites import resolve
+    from trialplate.metrics.contrastive import bound
     from trialplate.sae.contrastive import cebench
     from trialplate.tasks.contrastive_pairs import contrastive_pairs, pairs_digest
 
@@ -43,4 +54,4 @@ def test_contrastive(mode, coder, random_coder, model, about, record, rng, seed,
         record("cebench", found.coder.score(measure), null=null, measure=measure, mode=mode, **about)
         record("cebench_share", found.coder.per_root(measure), measure=measure, mode=mode, **about)
     record("cebench_gain", found.minus_baseline("contrastive"), null=("no difference", 0.0), mode=mode, **about)
-    assert found.coder.n_latents == coder.config.d_sae
+    assert max(found.coder.values["contrastive"]) <= bound(coder.config.d_sae)

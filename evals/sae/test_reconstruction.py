@@ -3,7 +3,8 @@
 Explained variance is about the mean of the rows; the definition is part of the measurement. Budget: 14 CPU seconds.
 """
 
-from evals.domain_texts import APPLIES
+import pytest
+from evals.domain_texts import APPLIES, separators
 
 pytestmark = APPLIES
 
@@ -41,3 +42,25 @@ def test_training_function(coder, rows_at, about, record):
     record("l0_gap", unseen.l0.value - seen.l0.value, n=unseen.n_tokens, **about)
     record("ev_gap", seen.ev.value - unseen.ev.value, n=unseen.n_tokens, **about)
     assert rows.digest != held_out.digest
+
+
+@pytest.mark.requires_sae(0)
+def test_coders_that_know_nothing(model, site, rows_at, domains, record):
+    """Where the answer is known: a coder that always writes the mean explains nothing, and one that writes zeros recovers nothing."""
+    import torch
+
+    from trialplate.activations.sites import resolve
+    from trialplate.sae.coder import Coder
+    from trialplate.sae.config import CoderConfig
+    from trialplate.sae.evaluate import core_scores
+    from trialplate.sae.preservation import preservation
+
+    held_out = rows_at(site)[1]
+    silent = Coder(CoderConfig("relu", held_out.d_in, 4, site_in=site, site_out=site)).requires_grad_(False)
+    texts = [rows[0] for rows in domains["held_out"].values()]
+    zeros = preservation(model, resolve(model, site), silent, texts, skip=separators(model))
+    record("ce_loss_score", zeros.ce_loss_score, coder="zeros", kind="known")
+    record("kl_div_score", zeros.kl_score, coder="zeros", kind="known")
+    silent.b_dec.copy_(held_out.rows(torch.arange(held_out.n_rows))[0].double().mean(0))
+    record("explained_variance", core_scores(silent, held_out).ev, coder="mean", kind="known", definition="about_mean")
+    assert held_out.n_rows > 1

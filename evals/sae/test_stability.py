@@ -6,7 +6,7 @@ initialised, and coders of the same seeds trained on the activations of the rand
 
 import pytest
 from evals.domain_texts import APPLIES
-from evals.sae.conftest import SEEDS, K, as_estimate, plan
+from evals.sae.conftest import SEEDS, as_estimate, plan
 
 pytestmark = APPLIES
 
@@ -27,7 +27,7 @@ def test_seeds(subject, own_coders, control, rows_at, site, record):
     found = compare_with_controls(
         ControlOptions(config, settings, SEEDS), trained, rows, held_out, twin=twin, init_seeds={s: s for s in SEEDS}
     )
-    record_stability(record, found, coder="topk", k=K)
+    record_stability(record, found, coder="topk", kind="trained")
     assert len(found["condition"]["seeds"]) == len(SEEDS)
 
 
@@ -44,7 +44,7 @@ def test_given(model, request, rows_at, record):
     trained = given_coders(dict(enumerate(given)), held_out)
     options = ControlOptions(c, plan("topk", 0, c.d_in, c.site_in, "")[1], seeds)
     found = compare_with_controls(options, trained, rows, held_out)
-    record_stability(record, found, coder="given")
+    record_stability(record, found, coder="given", kind="given")
     assert len(found["condition"]["seeds"]) == len(given)
 
 
@@ -55,6 +55,9 @@ def record_stability(record, found, **about):
     )
     untrained = found["untrained"]["adjusted"]["value"]
     record("stability", **as_estimate(found["trained"]["adjusted"]), null=("untrained coders", untrained), **about)
+    record("stability", **as_estimate(found["untrained"]["adjusted"]), **{**about, "kind": "untrained"})
+    over = ("no difference", 0.0)
+    record("stability_over_untrained", **as_estimate(found["gain_over_untrained"]), null=over, **about)
     if found.get("gain_over_twin"):
         gain, twin = found["gain_over_twin"], found["twin"]["adjusted"]["value"]
         record("stability_gain", **as_estimate(gain), null=("coders of the random twin", twin), **about)

@@ -24,7 +24,16 @@ def test_shift(shift, coder, random_coder, model, about, record, seed, limit):
     common = {"shift": shift, **about}
     for where in ("source", "target"):
         null = ("random coder", found["arms"]["random"][where]["value"])
-        record("shift_accuracy", **as_estimate(found["arms"]["coder"][where]), null=null, texts=where, **common)
+        record(
+            "shift_accuracy",
+            **as_estimate(found["arms"]["coder"][where]),
+            null=null,
+            texts=where,
+            of="latents",
+            **common,
+        )
+        everything = as_estimate(found["arms"]["dense"][where])
+        record("shift_accuracy", **everything, null=("either class", 0.5), texts=where, of="all channels", **common)
     raw = ("raw activations", found["arms"]["raw"]["drop"]["value"])
     record("shift_drop", **as_estimate(found["drop"]), null=raw, **common)
     record("shift_excess", **as_estimate(found["excess_drop"]), null=("no difference", 0.0), **common)

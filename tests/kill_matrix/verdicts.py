@@ -46,8 +46,21 @@ def judging_functions(paths: Iterable[str] = ("evals",)) -> list[str]:
         inside = any(file.is_relative_to(EVALS.parent / path) for path in paths)
         if inside and file.parent.name not in EXEMPT:
             tree = ast.parse(file.read_text(encoding="utf-8"))
-            names += [f"{file.parent.name}/{n.name}" for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]  # fmt: skip
+            tests = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+            names += [f"{file.parent.name}/{n.name}" for n in tests if not _waits(tree, n)]
     return names
+
+
+def _waits(module: ast.Module, test: ast.FunctionDef) -> bool:
+    """Whether a test is never collected unless it is asked for: it or its file is slow, or it judges coders of --sae."""
+    marks = [ast.unparse(mark) for mark in test.decorator_list]
+    for node in module.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets):
+            marks.append(ast.unparse(node.value))
+    slow = any(
+        "mark.slow" in mark and "parametrize" not in mark for mark in marks
+    )  # parametrized: some of its cases are
+    return slow or any("requires_sae(3)" in mark for mark in marks)
 
 
 def function_of(case: str) -> str:

@@ -283,6 +283,21 @@ METRICS: dict[str, Metric] = {
     "transcoder_gain": Metric(
         "fraction", "none", None, None, "stability of transcoders minus that of autoencoders of what they write"
     ),
+    "stability_over_untrained": Metric(
+        "fraction", "higher", None, None, "stability of coders minus that of the same ones before training"
+    ),
+    "calibrated_k": Metric("count", "none", 1.0, None, "k that a floor of explained variance and stability chose"),
+    "confirmed_stability": Metric(
+        "fraction",
+        "higher",
+        None,
+        1.0,
+        "lower bound of the stability of the chosen k, over seeds that did not choose it",
+    ),
+    "scaling_slope": Metric(
+        "ratio", "none", None, None, "slope of log(1 - explained variance) over the logarithm of tokens or width"
+    ),
+    "missing_coders": Metric("count", "lower", 0.0, None, "coders of a grid that could not be trained or measured"),
     "probe_accuracy": _fraction(
         "balanced accuracy of probes of at most five latents, their number chosen on other texts"
     ),

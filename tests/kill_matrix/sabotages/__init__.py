@@ -7,7 +7,7 @@ from tests.kill_matrix.sabotage import Sabotage
 
 def all_sabotages() -> dict[str, tuple[Sabotage, ...]]:
     """{heading: sabotages}, in the order of the table. Names are unique."""
-    from tests.kill_matrix.sabotages import activations, addressed, archive, loaded, scoring, stored, tokenizing
+    from tests.kill_matrix.sabotages import activations, addressed, archive, coders, loaded, scoring, stored, tokenizing
 
     return {
         "Files": stored.SABOTAGES,
@@ -16,5 +16,6 @@ def all_sabotages() -> dict[str, tuple[Sabotage, ...]]:
         "Scoring and tasks": scoring.SABOTAGES,
         "Addressed State Model": addressed.SABOTAGES,
         "Activations": activations.SABOTAGES,
+        "Coders": coders.SABOTAGES,
         "Archive": archive.SABOTAGES,
     }
