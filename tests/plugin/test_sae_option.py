@@ -83,3 +83,7 @@ def test_a_coder_of_another_model_is_refused_with_its_model(tmp_path):
     with pytest.raises(CoderError, match="made for the model gpt2, and this is embedded:neox-tiny; give --model gpt2"):
         trialplate.plugin.coders.load(tmp_path / "coder", Named("embedded:neox-tiny"))
     assert trialplate.plugin.coders.load(tmp_path / "coder", Named("openai-community/gpt2")).config.d_sae == 16
+    saelens.write(
+        coder(site_in="L0.resid_post", site_out="L0.resid_post", model="embedded:neox-tiny"), tmp_path / "own"
+    )
+    assert trialplate.plugin.coders.load(tmp_path / "own", Named("embedded:neox-tiny")).config.d_sae == 16

@@ -14,6 +14,7 @@ from trialplate.cli.capture import capture
 from trialplate.cli.dynamic_k import dynamic_k
 from trialplate.cli.inventory import inventory, seal
 from trialplate.cli.plot import plot
+from trialplate.cli.sae import coders
 from trialplate.cli.si_modularity import si_modularity
 from trialplate.cli.sparsity import sparsity
 from trialplate.cli.study_inputs import joined_lists
@@ -22,6 +23,7 @@ from trialplate.cli.version import add_version
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 embedded = typer.Typer(help="The models that ship with the project.", no_args_is_help=True)
 app.add_typer(embedded, name="embedded")
+app.add_typer(coders, name="sae")
 add_version(app, "trialplate", __version__)
 app.command()(inventory)
 app.command()(seal)

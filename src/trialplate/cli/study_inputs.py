@@ -52,20 +52,30 @@ OutDir = Annotated[Path, typer.Option("--output-dir", "--outdir", help="Folder u
 Plot = Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the tables into figures/.")]
 
 POSITIONS: tuple[Positions, ...] = ("all", "no_first")
-LISTS = ("--layers", "--task-id", "--kept", "--rule")
+LISTS = (
+    "--layers", "--task-id", "--kept", "--rule", "--seeds", "--confirm-seeds", "--architectures", "--token-budgets", "--hook-layers",
+    "--d-sae-values", "--k-values", "--l0-targets", "--lambdas", "--prefixes", "--ks", "--benchmarks",
+)  # fmt: skip
+PATHS = ("--checkpoint", "--probe")
+"""List options whose values may hold commas: each value is given an option of its own."""
 
 
 def joined_lists(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which `--layers 25% 50%` has become `--layers 25%,50%`: what follows a list option up to the next option belongs to it."""
+    """Arguments in which `--layers 25% 50%` has become `--layers 25%,50%`, and `--checkpoint a b` `--checkpoint a --checkpoint b`: what follows a list
+    option up to the next option belongs to it."""
     found: list[str] = []
     at = 0
     while at < len(arguments):
-        found.append(arguments[at])
+        option = arguments[at]
+        found.append(option)
         at += 1
-        if found[-1] in LISTS:
+        if option in LISTS + PATHS:
             end = next((i for i in range(at, len(arguments)) if arguments[i].startswith("-")), len(arguments))
-            if end > at:
-                found.append(",".join(arguments[at:end]))
+            values = arguments[at:end]
+            if option in PATHS:
+                found += [word for value in values for word in (option, value)][1:]
+            elif values:
+                found.append(",".join(values))
             at = end
     return found
 

@@ -42,6 +42,11 @@ def load(path: Path, model: Any) -> Any:
 
     coder = load_coder(path, device=str(model.device))
     meant, name = coder.config.model, model.spec.name
-    if meant and Path(meant).name != Path(name).name.removeprefix("embedded:"):
+    if meant and _last(meant) != _last(name):
         raise CoderError(f"{path} was made for the model {meant}, and this is {name}; give --model {meant}")
     return coder
+
+
+def _last(name: str) -> str:
+    """The name of a model without the folders or the owner before it: files name it in either way."""
+    return Path(name).name.removeprefix("embedded:")
