@@ -1,7 +1,7 @@
 """Activation objects: pre-activations [n, m] in, sparse latents out. A coder has one; training may ask another of the same name (batchtopk).
 
 Ties are broken by torch.topk. NaN among the pre-activations is kept, so that it is seen in what is made of it, and not taken for silence. All are differentiable in the pre-activations where the function is; jumprelu's threshold gets its gradient from
-the straight-through estimators of `steps`, not from here."""
+the straight-through estimators of `straight_through`, not from here."""
 
 from __future__ import annotations
 
