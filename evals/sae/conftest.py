@@ -85,6 +85,14 @@ def held_out(coder, rows_at):
 
 
 @pytest.fixture
+def l0_in_training(coder_name, coder, own_coders):
+    """Active latents a token while the coder was trained: measured for the run's own, k where a given one has it, None where nothing says so."""
+    if isinstance(coder_name, str):
+        return own_coders(coder_name in MORE)[coder_name, SEEDS[0]].held_out["l0_train"]
+    return coder.config.k
+
+
+@pytest.fixture
 def random_coder(coder, rows_at):
     """The coder's control: the same description and as many active latents, nothing learned."""
     import torch

@@ -46,7 +46,7 @@ def trained_on(name):
 @pytest.mark.parametrize(
     "planted_set", ["easy", pytest.param("correlated", marks=pytest.mark.slow), "hierarchical", "crowded"]
 )
-def test_recovery(planted_set, subject, record):
+def test_recovery(planted_set, model, record):
     """F1 of the planted directions that training found again, at a cosine of 0.9, by seed; a random dictionary stands beside."""
     from trialplate.metrics.dictionary_recovery import recovery
 
@@ -60,7 +60,7 @@ def test_recovery(planted_set, subject, record):
     assert len({one.name for one in found}) == len(SEEDS[planted_set])
 
 
-def test_absorption(subject, record):
+def test_absorption(model, record):
     """How much of a parent is written by the latents of its children, where both were planted; lower is better."""
     from trialplate.sae.absorption import planted_absorption
 
@@ -71,7 +71,7 @@ def test_absorption(subject, record):
     assert ours.parents
 
 
-def test_circuit(subject, record):
+def test_circuit(model, record):
     """A circuit of circles that was planted: its frequencies stand out of its embedding, and coders that never saw it can write its planes."""
     found, frequencies = run_planted_circuit()
     circuit, n = found["embedding"], found["embedding"]["n"]

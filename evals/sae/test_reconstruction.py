@@ -32,14 +32,15 @@ def test_latents(coder, random_coder, held_out, about, record):
     assert int(ours.firing.fired.sum()) == round(ours.l0.value * n)
 
 
-def test_training_function(coder, rows_at, about, record):
-    """What a coder does at inference against what it was trained to do: active latents on the rows of the last batches, and on held-out rows."""
+def test_training_function(coder, l0_in_training, rows_at, about, record):
+    """What a coder does at inference against what it was trained to do: active latents, and explained variance on rows of training and on held-out ones."""
     from trialplate.sae.evaluate import core_scores
 
     c = coder.config
     rows, held_out = rows_at(c.site_in, c.site_out if c.is_transcoder else None)
     seen, unseen = core_scores(coder, rows), core_scores(coder, held_out)
-    record("l0_gap", unseen.l0.value - seen.l0.value, n=unseen.n_tokens, **about)
+    wanted = seen.l0.value if l0_in_training is None else l0_in_training
+    record("l0_gap", unseen.l0.value - wanted, n=unseen.n_tokens, **about)
     record("ev_gap", seen.ev.value - unseen.ev.value, n=unseen.n_tokens, **about)
     assert rows.digest != held_out.digest
 

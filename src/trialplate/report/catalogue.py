@@ -243,7 +243,7 @@ METRICS: dict[str, Metric] = {
         "mean length of what a coder makes of an activation over the activation's own; below 1: shrinkage",
     ),
     "l0": Metric("count", "lower", 0.0, None, "mean number of latents of a token that are not zero"),
-    "l0_gap": Metric("count", "none", None, None, "active latents on held-out rows minus those on rows of training"),
+    "l0_gap": Metric("count", "none", None, None, "active latents on held-out rows minus those in training"),
     "alive_latents": Metric(
         "fraction", "higher", 0.0, 1.0, "share of latents that fire at least once on the held-out rows"
     ),
