@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (
     "activations",
+    "asa",
+    "sae",
     "probes",
     "likelihood",
     "checkpoints",

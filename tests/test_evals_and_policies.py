@@ -32,9 +32,9 @@ def test_an_eval_records_metrics_of_the_catalogue_and_never_decides_devices(path
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Try)]
 
 
-def test_all_budgets_together_are_under_three_minutes_of_two_cores():
+def test_all_budgets_together_are_under_three_and_a_half_minutes_of_one_core():
     budgets = re.findall(r"Budget: ([\d.]+) CPU second", "".join(p.read_text(encoding="utf-8") for p in EVALS))
-    assert sum(map(float, budgets)) < 180
+    assert sum(map(float, budgets)) < 210
 
 
 def test_the_pythia_bounds_are_the_published_values_with_their_drift():
