@@ -41,8 +41,11 @@ lint: $(STAMP)
 	@rm -f .lint-imports.log
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports --no-logo > .lint-imports.log 2>&1 || { cat .lint-imports.log 2>/dev/null; exit 1; }
 
-studies: $(STAMP)  ## the heavy studies of activations on the embedded models, judged by their own policy (about half an hour)
-	@$(BIN)/pytest evals/activations -m slow --policy evals/policies-slow/activations.toml $(ARGS)
+studies: $(STAMP)  ## the heavy studies of activations and coders on the embedded models, each judged by a policy of its own (about an hour)
+	@status=0; \
+	$(BIN)/pytest evals/activations -m slow --policy evals/policies-slow/activations.toml $(ARGS) || status=1; \
+	$(BIN)/pytest evals/sae -m slow --policy evals/policies-slow/coders.toml $(ARGS) || status=1; \
+	exit $$status
 
 kill-matrix: $(STAMP)  ## sabotage models, tokenizers and scoring; write docs/kill-matrix.md
 	@$(BIN)/python -m tests.kill_matrix --write docs/kill-matrix.md $(ARGS)

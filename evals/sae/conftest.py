@@ -86,10 +86,10 @@ def held_out(coder, rows_at):
 
 @pytest.fixture
 def l0_in_training(coder_name, coder, own_coders):
-    """Active latents a token while the coder was trained: measured for the run's own, k where a given one has it, None where nothing says so."""
+    """Active latents a token while the coder was trained: measured for the run's own, k of a given batchtopk coder, None where nothing says so."""
     if isinstance(coder_name, str):
         return own_coders(coder_name in MORE)[coder_name, SEEDS[0]].held_out["l0_train"]
-    return coder.config.k
+    return coder.config.k if coder.config.architecture == "batchtopk" else None
 
 
 @pytest.fixture

@@ -24,15 +24,17 @@ def test_ablation(study, record):
     rows, held_out, config, settings = study
     options = AblationOptions(config, settings, ks=(4, 8, 16), d_saes=(64, 256), seeds=SEEDS)
     found = run_ablation(options, rows, held_out)
+    record("missing_coders", found["n_missing"], n=len(found["conditions"]), study="ablation")
     for axis, conditions in found["axes"].items():
         for one in conditions:
             measured = found["conditions"][one["condition"]]
+            if measured["status"] == "missing":
+                continue
             chance = ("random directions", 0.0)
             record(
                 "stability", **as_estimate(measured["stability"]["adjusted"]), null=chance, axis=axis, at=one["value"]
             )
             record("explained_variance", **as_estimate(measured["ev"]), axis=axis, at=one["value"])
-    record("missing_coders", found["n_missing"], n=len(found["conditions"]), study="ablation")
     assert found["conditions"]
 
 
@@ -80,11 +82,13 @@ def test_frontier(study, record):
     names = ("topk", "batchtopk", "jumprelu", "relu", "routed")
     options = FrontierOptions(config, long, architectures=names, targets=(float(K), 16.0), seeds=SEEDS)
     found = run_frontier(options, rows, held_out)
+    record("missing_coders", found["n_missing"], n=len(found["cells"]), study="frontier")
     for cell in found["cells"]:
+        if cell["status"] == "missing":
+            continue
         about = {"architecture": cell["architecture"], "target": cell["target"]}
         record("explained_variance", **as_estimate(cell["ev"]), status=cell["status"], **about)
         record("l0", **as_estimate(cell["l0"]), **about)
-    record("missing_coders", found["n_missing"], n=len(found["cells"]), study="frontier")
     assert len(found["cells"]) == 2 * len(names)
 
 
@@ -97,9 +101,11 @@ def test_scaling(study, site, record):
         config, settings, budgets=(1000, 3000, 9000), d_saes=(64, 128, 256), seeds=SEEDS, passes=8.0
     )
     found = run_scaling(options, {site: (rows, held_out)})
+    record("missing_coders", found["n_missing"], n=found["n_cells"], study="scaling")
     for axis, slopes in found["slopes"].items():
         for one in slopes:
+            if one["fit"] is None:
+                continue
             at = one["d_sae" if axis == "budget" else "budget"]
             record("scaling_slope", **as_estimate(one["fit"]["slope"]), null=("no change", 0.0), axis=axis, at=at)
-    record("missing_coders", found["n_missing"], n=found["n_cells"], study="scaling")
     assert found["n_cells"] == 9

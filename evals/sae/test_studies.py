@@ -37,7 +37,7 @@ def test_shift(shift, coder, random_coder, model, about, record, seed, limit):
     raw = ("raw activations", found["arms"]["raw"]["drop"]["value"])
     record("shift_drop", **as_estimate(found["drop"]), null=raw, **common)
     record("shift_excess", **as_estimate(found["excess_drop"]), null=("no difference", 0.0), **common)
-    assert found["baseline_items_match"]
+    assert found["shift"]["n_source"] == found["shift"]["n_target"] == len(texts.source)
 
 
 def features_of(model, point, coder, random_coder, texts):

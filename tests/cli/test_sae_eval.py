@@ -97,6 +97,11 @@ def test_what_cannot_be_measured_is_said_in_one_line(options, text, place, tmp_p
     refused(done, text)
 
 
+def test_of_several_coders_none_is_judged_silently(place, tmp_path):
+    done = invoke("sae", "eval", "--checkpoint", place / "coder", place / "coder2", "--rows", place / "x.safetensors", "--output-dir", tmp_path)  # fmt: skip
+    refused(done, "--checkpoint: wanted one coder, got 2")
+
+
 @pytest.fixture
 def labelled(tmp_path):
     """News of two kinds in the form of AG News, and pairs of stories in that of CE-Bench."""

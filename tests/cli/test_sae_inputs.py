@@ -68,9 +68,16 @@ def test_rows_that_are_not_finite_are_refused(tmp_path):
         open_rows(RowOptions(rows=tmp_path / "rows.npy"), RunOptions())
 
 
+@pytest.mark.parametrize("content", [b"", b"no array", b"PK\x03\x04 no archive"])
+def test_a_file_that_is_no_array_is_named(content, tmp_path):
+    (tmp_path / "rows.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"--rows .*rows\.npy is no array of numpy"):
+        open_rows(RowOptions(rows=tmp_path / "rows.npy"), RunOptions())
+
+
 def test_pickles_are_not_read(tmp_path):
     np.save(tmp_path / "rows.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(InputError, match="allow_pickle"):
         open_rows(RowOptions(rows=tmp_path / "rows.npy"), RunOptions())
 
 

@@ -211,7 +211,7 @@ def test_the_official_packages_are_not_run_by_default(place, tmp_path):
 
 
 def test_asked_to_execute_and_nothing_ran_is_no_success(place, tmp_path):
-    """HUSAI's harness ended with 0 where nothing was attempted."""
+    """The defect: a harness ended with 0 where nothing was attempted."""
     options = (
         "--checkpoint",
         place / "seed1",

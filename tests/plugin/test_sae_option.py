@@ -69,6 +69,38 @@ def test_a_coder_named_twice_is_a_usage_error(suite, folder):
     result.stderr.fnmatch_lines(["*--sae *coder: named twice*"])
 
 
+def test_a_coder_named_twice_in_two_ways_is_one_coder(suite, folder):
+    (suite.path / "link").symlink_to(folder)
+    result = suite.run("evals", f"--trialplate-sae={folder}", "--trialplate-sae=link")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--sae *link: named twice*"])
+
+
+def test_two_coders_of_one_label_are_refused_before_any_case(suite):
+    for release in ("first", "second"):
+        saelens.write(coder(), suite.path / release / "width_16" / "coder")
+    places = [f"--trialplate-sae={release}/width_16/coder" for release in ("first", "second")]
+    result = suite.run("evals", *places)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*would both be called width_16/coder*"])
+
+
+def test_files_of_one_name_in_different_folders_have_labels_of_their_own(tmp_path):
+    places = [tmp_path / f"layer_{layer}" / "trainer_0" / "ae.pt" for layer in (3, 4)]
+    for place in places:
+        place.parent.mkdir(parents=True)
+        place.touch()
+    labels = [trialplate.plugin.coders.label(place) for place in places]
+    assert labels == ["layer_3/trainer_0/ae.pt", "layer_4/trainer_0/ae.pt"]
+
+
+def test_a_coder_of_a_model_that_the_run_does_not_have_stops_it_before_any_case(suite):
+    saelens.write(coder(site_in="L0.resid_post", site_out="L0.resid_post", model="gpt2"), suite.path / "other")
+    result = suite.run("evals", "--trialplate-sae=other", "--trialplate-model=embedded:neox-tiny")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*other was made for the model gpt2, and this run has embedded:neox-tiny*"])
+
+
 class Named:
     """A model, as far as a coder asks."""
 

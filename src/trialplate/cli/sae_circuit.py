@@ -127,9 +127,7 @@ def _read(paths: Sequence[Path] | None, device: str) -> Given:
 
 
 def _embedding(path: Path) -> np.ndarray:
-    import numpy as np
-
-    found: np.ndarray = np.load(path, allow_pickle=False)
+    found = sae.read_array("--embedding", path)
     if found.ndim != 2:
         raise inputs.InputError(f"--embedding {path}: wanted [n, d], a row a number in order; got {list(found.shape)}")
     return found

@@ -48,10 +48,11 @@ def dashboard(
         from trialplate.sae.dashboard import dashboard as page_of
         from trialplate.sae.latent_export import export_latents
 
-        path = output or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "dashboard.html"
+        place = sae.the_one(checkpoint)
+        path = output or (place if place.is_dir() else place.parent) / "dashboard.html"
         if path.exists() and not force:
             raise inputs.InputError(f"{path} exists and is not overwritten; name another (--output), or give --force")
-        (coder,) = sae.read_coders([checkpoint], device)
+        (coder,) = sae.read_coders([place], device)
         lm, point = _at(coder, where, device)
         given = inputs.TextOptions(
             probe_manifest, inputs.split_list(task_id), prompt, dataset, split, num_docs, where.online

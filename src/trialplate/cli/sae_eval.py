@@ -64,10 +64,11 @@ def evaluate(
     with sae.told(), inputs.one_thread(run.device):
         from trialplate.sae.programs.quality import EvalOptions, eval_summary, run_eval
 
-        (coder,) = sae.read_coders([checkpoint], run.device)
+        path = sae.the_one(checkpoint)
+        (coder,) = sae.read_coders([path], run.device)
         opened = sae.open_rows(rows, run, coder)
         judged: Source = opened.rows if all_rows else opened.split(rows, run.seed)[1]
-        seen = _seen(checkpoint, judged)
+        seen = _seen(path, judged)
         texts = _texts(probe, cebench, pairs, run.seed)
         at = _model_at(opened, judged, preservation_texts)
         options = EvalOptions(random_control, sae.whole_numbers("--ks", ks, (1, 2, 5)), _mode(cebench), run.seed)

@@ -20,7 +20,7 @@ def external(
     ctx: typer.Context,
     run: sae.RunOptions,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A coder in the files of SAELens, as `sae train` writes it.")
+        list[Path] | None, typer.Option(help="A coder in the files of SAELens, as `sae train` writes it.")
     ] = None,
     model_name: Annotated[
         str, typer.Option("--model-name", "--model", help="The model as TransformerLens names it.")
@@ -52,11 +52,12 @@ def external(
 
         given = {"saebench": saebench_command, "cebench": cebench_command}
         replaced = {name: text for name, text in given.items() if text is not None}
+        place = sae.the_one(checkpoint) if checkpoint else None
         options = OfficialOptions(
-            checkpoint,
+            place,
             model_name,
             hook_name,
-            _asked(benchmarks, checkpoint, set(replaced)),
+            _asked(benchmarks, place, set(replaced)),
             replaced,
             python,
             cebench_repository,

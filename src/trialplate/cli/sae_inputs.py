@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +15,8 @@ import typer
 from trialplate.cli import study_inputs as inputs
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trialplate.models.causal_lm import CausalLM
     from trialplate.sae.coder import Coder
     from trialplate.sae.source import Source, Subset
@@ -24,7 +26,7 @@ Checkpoints = Annotated[
     typer.Option("--checkpoint", help="Folder or file of a coder, in any format that is read; several may follow."),
 ]
 Checkpoint = Annotated[
-    Path, typer.Option("--checkpoint", help="Folder or file of a coder, in any format that is read.")
+    list[Path], typer.Option("--checkpoint", help="Folder or file of one coder, in any format that is read.")
 ]
 ModelName = Annotated[
     str | None, typer.Option("--model-name", "--model", help="A model to read activations of, where there are no rows.")
@@ -163,6 +165,13 @@ def open_sites(options: RowOptions, run: RunOptions, layers: Sequence[str], site
     return {point.name: open_rows(replace(options, hook_name=point.name), run) for point in points}
 
 
+def the_one(paths: Sequence[Path]) -> Path:
+    """The coder of a command that takes one. InputError for several: of `--checkpoint *` nobody means the last."""
+    if len(paths) != 1:
+        raise inputs.InputError(f"--checkpoint: wanted one coder, got {len(paths)}: {', '.join(map(str, paths))}")
+    return paths[0]
+
+
 def read_coders(paths: Sequence[Path] | None, device: str) -> list[Coder]:
     """The coders of --checkpoint, in order. InputError for none."""
     from trialplate.sae.formats import load_coder
@@ -221,10 +230,26 @@ def command_line(ctx: typer.Context) -> list[str]:
     return words
 
 
+def read_array(option: str, path: Path) -> np.ndarray:
+    """The array of a .npy file. InputError for what is none; a pickle is not opened."""
+    from zipfile import BadZipFile
+
+    import numpy as np
+
+    try:
+        found: np.ndarray = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise inputs.InputError(f"{option} {path} is no array of numpy (.npy): {error}") from error
+    if not isinstance(found, np.ndarray):
+        raise inputs.InputError(f"{option} {path} is an archive of several arrays; give one array (.npy)")
+    return found
+
+
 def _require_model(meant: str, given: str) -> None:
     """InputError where a coder was made for another model than the one that is named."""
-    one, other = (PurePath(name.removeprefix("embedded:")).name for name in (meant, given))
-    if meant and one != other:
+    from trialplate.sae.model_names import same_model
+
+    if meant and not same_model(meant, given):
         raise inputs.InputError(
             f"the coder was made for the model {meant}, and --model-name is {given}; what it makes of another's activations says nothing of it"
         )
@@ -267,13 +292,12 @@ def _of_store(options: RowOptions, site_in: str, site_out: str) -> Opened:
 
 def _of_file(path: Path) -> Source:
     """Rows of a file: an array [n, d], or tensors x [n, d], y [n, d_out] and documents [n]."""
-    import numpy as np
     import torch
 
     from trialplate.sae.source import from_tensor
 
     if path.suffix == ".npy":
-        return from_tensor(torch.from_numpy(np.load(path, allow_pickle=False)), name=path.name)
+        return from_tensor(torch.from_numpy(read_array("--rows", path)), name=path.name)
     if path.suffix != ".safetensors":
         raise inputs.InputError(
             f"--rows {path}: wanted a folder of `trialplate capture`, or a file .npy or .safetensors"

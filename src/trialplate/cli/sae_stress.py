@@ -33,7 +33,7 @@ def transcoder_stress(
     coder: CoderOptions,
     run: sae.RunOptions,
     checkpoint: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(help="The candidate: architecture, width and sparsity are its own unless said otherwise."),
     ] = None,
     seeds: sae.Seeds = None,
@@ -63,7 +63,7 @@ def transcoder_stress(
 
         if compared not in ("target", "input"):
             raise inputs.InputError(f"--compared: wanted target or input, got {compared!r}")
-        candidate = None if checkpoint is None else sae.read_coders([checkpoint], run.device)[0]
+        candidate = sae.read_coders([sae.the_one(checkpoint)], run.device)[0] if checkpoint else None
         opened = sae.open_rows(at_mlp(rows, candidate), run, candidate)
         ks = sae.whole_numbers("--k-values", k_values, ())
         widths = sae.whole_numbers("--d-sae-values", d_sae_values, ())
@@ -118,7 +118,7 @@ def ood_stress(
         from trialplate.activations.sites import resolve
         from trialplate.sae.programs.ood_stress import OodOptions, ood_summary, run_ood_stress, shift_features
 
-        (coder,) = sae.read_coders([checkpoint], run.device)
+        (coder,) = sae.read_coders([sae.the_one(checkpoint)], run.device)
         name = model.model_name or coder.config.model
         site = model.hook_name or coder.config.site_in
         if not name or not site:

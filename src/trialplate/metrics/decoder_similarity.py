@@ -88,7 +88,7 @@ class SharedPairs(NamedTuple):
 def mean_max_cosine(a: Rows, b: Rows, absolute: bool = False, *, weights: Weights | None = None) -> float:
     """((mean_i max_j S_ij) + (mean_j max_i S_ij)) / 2, in [-1, 1], higher is more alike; MMCS of Sharkey et al. (2022), both directions averaged.
 
-    Not a matching: a latent may be the nearest of many. HUSAI's PWMCC is this with absolute=True.
+    Not a matching: a latent may be the nearest of many. With absolute=True it is also called PWMCC.
     weights  (of A [m_a], of B [m_b]), e.g. the activation mass of each latent: the means are then weighted."""
     both = max_cosines(a, b, absolute, weights=weights)
     return (both.a_in_b + both.b_in_a) / 2

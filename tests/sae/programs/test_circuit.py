@@ -84,7 +84,7 @@ def test_an_embedding_without_frequencies_holds_no_circuit(controlled):
 
 
 def test_copies_of_a_coder_count_once(controlled):
-    """HUSAI's interval had one reference decoder five times among its twenty."""
+    """The defect: an interval had one reference decoder five times among its twenty."""
     result = run_circuit(
         OPTIONS, circuit().embedding, Given(named(reader(1), reader(1), reader(2), reader(3), reader(1)))
     )
@@ -100,7 +100,7 @@ def test_three_names_of_two_coders_are_incomplete(controlled):
 
 
 def test_what_could_not_be_read_makes_the_result_incomplete(controlled):
-    """HUSAI skipped undecodable checkpoints and counted them; the gate did not look."""
+    """The defect: checkpoints that could not be decoded were skipped and counted; the gate did not look."""
     good = named(*(reader(s) for s in (1, 2, 3)))
     unread = run_circuit(OPTIONS, circuit().embedding, Given(good, {"lost": "no such file"}))
     assert (unread["status"], unread["why"]) == ("incomplete", ["lost was not looked at: no such file"])
@@ -136,7 +136,7 @@ def test_the_fourier_control_finds_what_was_planted_and_nothing_in_noise():
 
 
 def test_conjugate_frequencies_do_not_cancel():
-    """With columns of k and n - k the share of HUSAI's formula is 0 for this embedding; here neither name is taken for another frequency."""
+    """With columns of k and n - k the share is 0 for this embedding; here neither name is taken for another frequency."""
     made = planted_circuit(113, 16, 2, 1, np.random.default_rng(1), noise=0.0)
     assert explained_by(made.embedding, fourier_basis(113, made.frequencies)) == pytest.approx(1, abs=1e-6)
     with pytest.raises(ValueError, match="is 113 - k again"):

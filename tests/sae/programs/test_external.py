@@ -83,7 +83,7 @@ def test_a_dry_run_starts_nothing_and_still_looks(tmp_path):
 
 
 def test_skipped_is_not_passed(tmp_path):
-    """HUSAI's harness ended with 0 where a command had not run."""
+    """The defect: a harness ended with 0 where a command had not run."""
     done = ran(tmp_path, python("a", "pass"), python("b", "pass", needs=("no_such_module", "json")))
     assert [one.status for one in done] == ["passed", "skipped"]
     assert verdict(done, True) == "skipped"

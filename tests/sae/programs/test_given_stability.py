@@ -100,5 +100,13 @@ def test_two_coders_are_not_enough_and_one_twice_is_no_third():
 def test_coders_that_differ_by_more_than_a_seed_are_refused():
     other = Coder(CoderConfig("relu", d_in=D, d_sae=G + 2)).requires_grad_(False)
     other.W_dec.copy_(torch.randn(G + 2, D))
-    with pytest.raises(StudyError, match="differ by seed alone"):
-        run_stability(StabilityOptions(), {**coders(2), "relu": other}, rows())
+    for held_out in (rows(), None):
+        with pytest.raises(StudyError, match="coders 0 and 2 have architecture 'topk' and 'relu', k 2 and None"):
+            run_stability(StabilityOptions(), {**coders(2), "relu": other}, held_out)
+
+
+def test_coders_of_other_sites_are_no_seeds_of_one():
+    given = coders()
+    given["seed 2"].config = given["seed 2"].config.with_(site_in="L3.resid_post", site_out="L3.resid_post")
+    with pytest.raises(StudyError, match=r"site_in '' and 'L3\.resid_post'"):
+        run_stability(StabilityOptions(), given)

@@ -70,7 +70,7 @@ def test_drops_are_those_of_the_right_and_wrong_texts():
 
 
 def test_the_baseline_is_measured_on_the_same_texts():
-    """HUSAI's baseline was pooled over whatever files lay in a cache, which moved the drop by 0.015."""
+    """The defect: a baseline was pooled over whatever files lay in a cache, which moved the drop by 0.015."""
     found = shift()
     short = features(found)._replace(target=features(found).target[:-1])
     with pytest.raises(StudyError, match="features 'raw' of target: wanted a row for each of 20 texts, got 19"):
@@ -78,7 +78,7 @@ def test_the_baseline_is_measured_on_the_same_texts():
 
 
 def test_a_probe_that_knows_nothing_does_not_pass_by_dropping_nothing():
-    """HUSAI's gate was met by a bad coder: what is at chance in both halves drops by nothing."""
+    """The defect: a gate on the drop alone was met by a bad coder: what is at chance in both halves drops by nothing."""
     found = shift(n_test=200)
     arms = {"coder": knows_nothing(found), "raw": features(found), "random": knows_nothing(found)}
     result = run_ood_stress(OodOptions(), found, arms)

@@ -79,7 +79,7 @@ def test_chance_is_that_of_each_kinds_own_shape():
 
 
 def test_the_best_of_a_grid_is_not_the_result(monkeypatch):
-    """HUSAI ran 16 conditions, three of them positive, and its gate was fed the best one."""
+    """The defect: of 16 conditions, three of them positive, a gate was fed the best one."""
     lows = {8: 0.3, 12: -0.2, 16: 0.1}
 
     def gain(options, kinds, level):

@@ -13,7 +13,7 @@ observations, and are of the gain itself. A gain can be significant and mean not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,13 +87,23 @@ def run_control(
     return compare_with_controls(options, trained, rows, held_out, twin=other, init_seeds=of_seed)
 
 
+def check_alike(coders: Sequence[Coder]) -> None:
+    """Coders of one study have one description, sites and model included; what is said of their training may differ. StudyError with what does differ."""
+    first = coders[0].config
+    for i, coder in enumerate(coders):
+        names = [f.name for f in fields(CoderConfig) if f.name != "about"]
+        if other := [name for name in names if getattr(coder.config, name) != getattr(first, name)]:
+            shown = ", ".join(f"{name} {getattr(first, name)!r} and {getattr(coder.config, name)!r}" for name in other)
+            raise StudyError(
+                f"coders of one study differ by seed alone; coders 0 and {i} have {shown}. Look at others in runs of their own"
+            )
+
+
 def given_coders(coders: Mapping[int, Coder], held_out: Source) -> Condition:
     """Coders that were trained elsewhere, as a condition: seeds are labels that tell them apart. StudyError for coders that differ by more than a
     seed, and for a silent one."""
     check_seeds(list(coders), "coders")
-    kinds = {(c.config.architecture, c.config.k, tuple(c.W_dec.shape)) for c in coders.values()}
-    if len(kinds) > 1:
-        raise StudyError(f"coders of one study differ by seed alone; these are {sorted(map(str, kinds))}")
+    check_alike(list(coders.values()))
     scores = {seed: core_scores(coder, held_out) for seed, coder in coders.items()}
     if silent := [seed for seed, one in scores.items() if not one.firing.alive.any()]:
         raise StudyError(f"no latent of coder {silent[0]} fires on the held-out rows; is this the site that it reads?")

@@ -31,7 +31,7 @@ from trialplate.sae.evaluate import CoreScores
 from trialplate.sae.formats import coder_digest
 from trialplate.sae.latents import Latents
 from trialplate.sae.programs.conditions import Similarity, shown, stability_record
-from trialplate.sae.programs.control import given_coders
+from trialplate.sae.programs.control import check_alike, given_coders
 from trialplate.sae.programs.results import plain
 from trialplate.sae.programs.seeds import check_seeds
 from trialplate.sae.source import Source, spread_rows
@@ -57,6 +57,7 @@ def run_stability(options: StabilityOptions, coders: Mapping[str, Coder], rows: 
     names = dict(enumerate(coders))
     measured = dict(enumerate(coders.values()))
     check_seeds(list(measured), "coders")
+    check_alike(list(measured.values()))
     first = next(iter(coders.values()))
     found = _of_decoders(options, list(measured.values()), None)
     scores: list[CoreScores] = []
