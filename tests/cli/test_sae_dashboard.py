@@ -45,3 +45,19 @@ def test_a_coder_that_names_no_model_wants_one(invoke, tmp_path):
     done = invoke("--checkpoint", tmp_path / "coder", "--prompt", PROMPT)
     assert done.exit_code == 2
     assert "give --model-name and --hook-name" in done.stderr
+
+
+def test_a_folder_may_be_named_in_place_of_a_file(invoke, folder, tmp_path):
+    options = ("--checkpoint", folder, "--prompt", PROMPT, "--latents", 2, "--output-dir", tmp_path / "new" / "pages")
+    done = invoke(*options)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "new" / "pages" / "dashboard-coder.html").is_file()
+    both = invoke(*options, "--output", tmp_path / "page.html")
+    assert both.exit_code == 2
+    assert "--output and --output-dir both say where the page goes" in both.stderr
+
+
+def test_a_page_is_not_made_with_another_model_than_the_coders(invoke, folder):
+    done = invoke("--checkpoint", folder, "--prompt", PROMPT, "--model-name", "embedded:gpt2-tiny")
+    assert done.exit_code == 2
+    assert "made for the model embedded:neox-tiny" in done.stderr

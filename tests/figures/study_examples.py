@@ -26,10 +26,15 @@ def core(ev, l0=8.0, dead=1, latents=(0, 2, 5)):
     }
 
 
-def evaluation(random=True):
+def evaluation(random=True, seen="no"):
     """A coder that explains 0.9, and a random one that explains 0.2."""
     coder = {"architecture": "topk", "site_in": "L2.resid_post", "d_sae": 8}
-    return {"coder": coder, "core": core(0.9), "random": core(0.2, latents=(4, 4, 0), dead=0) if random else None}
+    return {
+        "coder": coder,
+        "core": core(0.9),
+        "random": core(0.2, latents=(4, 4, 0), dead=0) if random else None,
+        "rows_seen_in_training": seen,
+    }
 
 
 def cell(architecture, target, ev, l0=None, status="matched"):
@@ -56,11 +61,14 @@ def arm(value, chance=0.2, n=3):
     }  # fmt: skip
 
 
-def control_result(twin=True):
-    """Trained coders at 0.6, controls at their chance level of 0.2, a twin at 0.4."""
+def control_result(twin=True, conclusion="training_signal", over_twin=0.25):
+    """Trained coders at 0.6, controls at their chance level of 0.2, a twin at 0.4. Adjusted, they gain 0.5 over all but the twin."""
     arms = {"trained": arm(0.6), "random": arm(0.2), "untrained": arm(0.2), "twin": arm(0.4) if twin else None}
     about = {
-        "conclusion": "training_signal",
+        "conclusion": conclusion,
+        "gain": estimate(0.5),
+        "gain_over_untrained": estimate(0.5),
+        "gain_over_twin": estimate(over_twin) if twin else None,
         "minimum_effect": {"wanted": 0.1},
         "architecture": "topk",
         "shape": [8, 4],
@@ -110,7 +118,21 @@ def scaling_result(hole=False):
     return {"cells": cells, "slopes": slopes}
 
 
+def ablation_result():
+    """EV 0.8 and 0.9 at k = 4 and 8 of 64 latents; similarities of 0.36 and 0.6 at a chance of 0.2, so 0.2 and 0.5 of the way. One width."""
+    conditions = {
+        name: {"k": k, "d_sae": 64, "seeds": [0, 1, 2], "ev": estimate(ev), "stability": arm(similarity)}
+        for name, k, ev, similarity in (("a", 4, 0.8, 0.36), ("b", 8, 0.9, 0.6))
+    }
+    axes = {
+        "k": [{"value": 4, "condition": "a"}, {"value": 8, "condition": "b"}],
+        "d_sae": [{"value": 64, "condition": "b"}],
+    }
+    return {"architecture": "topk", "axes": axes, "conditions": conditions}
+
+
 RESULTS = {
+    "ablation": ablation_result,
     "eval": evaluation,
     "frontier": frontier_result,
     "phase4a": control_result,
@@ -138,7 +160,7 @@ def write_study(folder, role, result, **changes):
     return path
 
 
-def write_curves(folder, n=4, held_out=True):
+def write_curves(folder, n=4, held_out=True, **said):
     """A coder's folder: EV rises by 0.2 a line, and lies 0.05 lower on held-out rows than on the last batch."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -147,5 +169,7 @@ def write_curves(folder, n=4, held_out=True):
     (folder / "metrics.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if held_out:
         numbers = {"ev": 0.2 * n - 0.05, "l0": 8.0, "dead_frac": 0.1, "ev_definition": "about_mean"}
-        (folder / "training.json").write_text(json.dumps({"schema": "trialplate-training/1", "held_out": numbers}))
+        (folder / "training.json").write_text(
+            json.dumps({"schema": "trialplate-training/1", "held_out": numbers, **said})
+        )
     return folder / "metrics.ndjson"

@@ -15,6 +15,7 @@ from tests.figures.study_examples import (
     write_study,
 )
 
+from trialplate.figures.ablation_axes import ablation, ablation_rows
 from trialplate.figures.error_scaling import error_scaling, scaling_rows
 from trialplate.figures.from_files import plan, plot
 from trialplate.figures.frontier import coder_points, frontier, frontier_points
@@ -51,6 +52,7 @@ def test_pictures_read_what_studies_write():
         ("stability", ["agreement"]),
         ("transcoder", ["agreement"]),
         ("scaling", ["tokens"]),
+        ("ablation", ["k"]),
     ],
 )
 def test_a_run_folder_gives_the_pictures_of_its_role(tmp_path, role, pictures):
@@ -117,6 +119,21 @@ def test_targets_that_were_missed_are_hollow_and_missing_ones_named(tmp_path):
         frontier(frontier_points(study(tmp_path, "frontier", nothing)))
 
 
+def test_targets_are_lines_and_only_filled_points_are_compared(tmp_path):
+    picture = frontier(frontier_points(study(tmp_path, "frontier")))
+    upright = [line.get_xdata()[0] for line in picture.figure.axes[0].get_lines() if len(set(line.get_xdata())) == 1]
+    assert {4.0, 16.0} <= set(upright)
+    assert "upper left is better (among filled ones)" in words(picture.figure).replace("\n", " ")
+
+
+def test_numbers_stay_inside_the_axes(tmp_path):
+    """Two targets a factor of 16 apart: the number of the right one stands at its left."""
+    cells = {"tolerance": 0.1, "cells": [cell("topk", 4, 0.8), cell("topk", 64, 0.9)]}
+    axes = frontier(frontier_points(study(tmp_path, "frontier", cells))).figure.axes[0]
+    sides = {text.get_text(): text.get_ha() for text in axes.texts}
+    assert (sides["EV 0.800"], sides["EV 0.900"]) == ("left", "right")
+
+
 def test_perfect_reconstruction_has_a_place(tmp_path):
     perfect = {"tolerance": 0.1, "cells": [cell("topk", 4, 1.0)]}
     picture = frontier(frontier_points(study(tmp_path, "frontier", perfect)))
@@ -161,7 +178,63 @@ def test_a_twin_that_was_not_trained_has_no_row(tmp_path):
 def test_the_conclusion_of_a_control_is_in_its_title(tmp_path):
     write_study(tmp_path, "phase4a", control_result())
     (make,) = plan([tmp_path]).jobs.values()
-    assert "(training signal)" in make().figure.get_suptitle().replace("\n", " ")
+    assert "more stable than every control" in make().figure.get_suptitle().replace("\n", " ")
+
+
+def test_a_control_names_what_trained_coders_are_no_more_stable_than(tmp_path):
+    """The gain over the twin is -0.05 +- 0.01, over the others 0.5: only the twin is named."""
+    write_study(tmp_path, "phase4a", control_result(conclusion="no_training_signal", over_twin=-0.05))
+    (make,) = plan([tmp_path]).jobs.values()
+    title = make().figure.get_suptitle().replace("\n", " ")
+    assert "no more stable than coders of a random model:" in title
+
+
+@pytest.mark.parametrize(
+    ("result", "subject", "said"),
+    [
+        ({"rows_seen_in_training": "no"}, {}, "held-out rows"),
+        ({"rows_seen_in_training": "unknown"}, {"rows": "a", "held_out": "b"}, "rows (seen in training: unknown)"),
+        ({"rows_seen_in_training": "yes"}, {}, "rows (seen in training: yes)"),
+        ({}, {}, "rows (seen in training: unknown)"),
+        ({}, {"rows": "a", "held_out": "b"}, "held-out rows"),
+        ({}, {"rows": "a", "held_out": "a"}, "rows (seen in training: unknown)"),
+        (
+            {},
+            {"sites": {"L1": {"rows": "a", "held_out": "b"}, "L2": {"rows": "a"}}},
+            "rows (seen in training: unknown)",
+        ),
+    ],
+)
+def test_rows_are_held_out_only_where_the_result_says_so(tmp_path, result, subject, said):
+    path = write_study(tmp_path, "eval", result, subject=subject)
+    assert read_study(path, tmp_path).rows == said
+
+
+def test_pictures_of_rows_that_may_have_been_trained_on_do_not_say_held_out(tmp_path):
+    write_study(tmp_path, "eval", evaluation(seen="unknown"))
+    for make in plan([tmp_path]).jobs.values():
+        found = words(make().figure).replace("\n", " ")
+        assert "held-out" not in found
+        assert "rows (seen in training: unknown)" in found
+
+
+@pytest.mark.parametrize(
+    ("about", "site"),
+    [
+        ({"subject": {"site_in": "L2.a", "site_out": "L2.a"}}, "L2.a"),
+        ({"subject": {"about_rows": {"site_in": "L2.a", "site_out": "L2.b"}}}, "L2.a → L2.b"),
+        ({"config": {"rows": {"site_in": "L2.a"}}}, "L2.a"),
+        ({}, ""),
+    ],
+)
+def test_the_site_is_read_from_where_it_is_said(tmp_path, about, site):
+    assert read_study(write_study(tmp_path, "eval", {}, **about), tmp_path).site == site
+
+
+def test_a_cosine_of_shared_latents_is_the_one_that_was_asked_for(tmp_path):
+    result = {"statistics": {"shared_fraction": RESULTS["stability"]()["statistics"]["matched_cosine"]}}
+    path = write_study(tmp_path, "stability", result, config={"options": {"shared_at": 0.8}})
+    assert statistic_rows(read_study(path, tmp_path))["group"].iloc[0].endswith("both reach 0.8")
 
 
 def test_each_similarity_has_the_chance_level_of_its_own(tmp_path):
@@ -169,6 +242,28 @@ def test_each_similarity_has_the_chance_level_of_its_own(tmp_path):
     assert [[0.2, -0.36], [0.2, 0.36]] in segments(left)
     assert [[0.5, 0.64], [0.5, 1.36]] in segments(left)
     assert "0.00" in [text.get_text() for text in right.texts]
+
+
+def test_an_ablation_shows_quality_and_agreement_above_chance(tmp_path):
+    """(0.36 - 0.2) / 0.8 = 0.2 and (0.6 - 0.2) / 0.8 = 0.5, with their intervals and chance at 0."""
+    quality, stable = ablation(ablation_rows(study(tmp_path, "ablation"), "k")).figure.axes
+    assert (quality.get_lines()[0].get_xdata().tolist(), quality.get_lines()[0].get_ydata().tolist()) == (
+        [4.0, 8.0],
+        [0.8, 0.9],
+    )
+    np.testing.assert_allclose(stable.get_lines()[0].get_ydata(), [0.2, 0.5])
+    assert [[4.0, 0.18], [4.0, 0.22]] in segments(stable)
+    assert stable.get_lines()[1].get_ydata()[0] == 0
+    assert stable.get_ylim()[0] < 0
+
+
+def test_conditions_without_coders_are_missing_and_one_size_is_no_axis(tmp_path):
+    result = RESULTS["ablation"]()
+    result["axes"]["k"].append({"value": 16, "condition": "c"})
+    result["conditions"]["c"] = {"k": 16, "d_sae": 64, "seeds": [], "status": "missing"}
+    assert "2 numbers missing" in words(ablation(ablation_rows(study(tmp_path, "ablation", result), "k")).figure)
+    with pytest.raises(FigureError, match="from two sizes on"):
+        ablation(ablation_rows(study(tmp_path, "ablation"), "d_sae"))
 
 
 def test_lost_variance_lies_on_its_power_law(tmp_path):
@@ -181,6 +276,18 @@ def test_lost_variance_lies_on_its_power_law(tmp_path):
     assert [[100.0, 0.039], [100.0, 0.041]] in segments(axes)
     assert "−0.500 [−0.550, −0.450]" in words(picture.figure)
     assert "slope 0: more does not help" in words(picture.figure)
+
+
+def test_an_axis_of_errors_has_two_ticks_at_least(tmp_path):
+    """All errors within 1 %: the axis spans a factor of 1.15 * 1.25 * 1.01."""
+    rows = scaling_rows(study(tmp_path, "scaling"), "budget")
+    for lost in np.linspace(0.01, 0.1, 37):
+        near = rows.assign(lost=lost, lost_low=lost * 0.995, lost_high=lost * 1.005)
+        assert len(error_scaling(near).figure.axes[0].get_yticks()) >= 2
+
+
+def test_lines_say_what_they_have_so_many_of(tmp_path):
+    assert "64 latents" in words(error_scaling(scaling_rows(study(tmp_path, "scaling"), "budget")).figure)
 
 
 def test_each_site_has_a_picture_of_its_own(tmp_path):
@@ -213,6 +320,28 @@ def test_curves_end_at_held_out_rows(tmp_path):
     assert dead.get_ylim()[0] == 0
     assert "held-out rows" in words(picture.figure)
     assert l0.get_ylim()[0] == 0
+
+
+def test_curves_name_the_model_the_site_and_the_target(tmp_path):
+    said = {"config": {"model": "m", "site_in": "L2.a", "site_out": "L2.a"}, "settings": {"l0_target": 12.0}}
+    write_curves(tmp_path / "a", **said)
+    (make,) = plan([tmp_path / "a"]).jobs.values()
+    figure = make().figure
+    assert "Training of a: m L2.a" in figure.get_suptitle().replace("\n", " ")
+    l0 = figure.axes[2]
+    assert 12.0 in [line.get_ydata()[0] for line in l0.get_lines()]
+    assert "target: 12" in words(figure)
+    assert l0.get_ylim()[1] > 12  # L0 was 8 all along
+
+
+def test_a_folder_of_runs_says_which_to_give(tmp_path):
+    write_study(tmp_path / "one-eval", "eval", evaluation())
+    write_curves(tmp_path / "coder")
+    with pytest.raises(
+        FigureError,
+        match=r"is a folder of 2 runs and holds nothing to draw itself; give one of them, such as .*one-eval",
+    ):
+        plan([tmp_path])
 
 
 def test_several_trainings_lie_over_each_other(tmp_path):

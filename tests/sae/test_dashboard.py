@@ -1,6 +1,7 @@
 """The page of a coder: what it says is what the coder does, nothing in a token can act in it, and it needs nothing from outside."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -18,6 +19,7 @@ from trialplate.sae.dashboard_look import SCRIPT, STYLE
 from trialplate.sae.dashboard_page import Context, Page, Profile, Scores, render
 from trialplate.sae.errors import CoderError
 from trialplate.sae.latent_directions import neighbours, promoted, promoted_by_chance
+from trialplate.sae.random_twin import random_twin
 
 SITE = "L1.resid_post"
 HOSTILE = '</span><script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -150,6 +152,43 @@ def test_the_coder_stands_beside_one_that_learned_nothing(page):
     assert "random coder" in text
     assert re.search(r"EV ?-?[\d.]+ \[-?[\d.]+, -?[\d.]+\] ?-?[\d.]+ \[", text)
     assert "the largest of a random direction is" in text
+
+
+def test_the_first_three_cards_are_open(page):
+    states = ["open" in attrs for tag, attrs in Tags(page).tags if tag == "details"]
+    assert states == [True] * 3 + [False] * 3
+
+
+def test_a_tap_shows_what_pointing_shows_and_wide_tables_say_that_they_scroll(page):
+    """A screen without a pointer shows no titles: the script marks the token that was tapped, the style writes its title beside it."""
+    assert 'classList.toggle("told")' in SCRIPT
+    assert re.search(r"\.told::after \{ content: [^;]*attr\(title\)", STYLE)
+    found = Tags(page)
+    regions = [attrs for tag, attrs in found.tags if attrs.get("class") == "wide"]
+    assert [attrs.get("tabindex") for attrs in regions] == ["0", "0"]
+    assert page.count('class="hint"') == len(regions)
+    assert re.search(r"@media \(max-width: 36rem\).*\.hint \{ display: block", STYLE, re.DOTALL)
+
+
+def test_a_page_does_not_claim_that_its_texts_were_held_out(model, documents, page, monkeypatch):
+    """A coder that says nothing of its training may have seen them; one that names these very rows has."""
+    unknown = '<th scope="row">seen in training</th><td class="text">unknown: these texts may have been trained on</td>'
+    assert unknown in page
+    assert "held" not in page
+    own, read = random_coder("topk", 32, 48, site_in=SITE, site_out=SITE), []
+    monkeypatch.setattr(
+        "trialplate.sae.dashboard.random_twin", lambda *given: read.append(given[1]) or random_twin(*given)
+    )
+    point = resolve(model, SITE)
+    dashboard(own, model, point, documents, options=SMALL)
+    own.config = own.config.with_(about={"training": {"rows": read[0].digest}})
+    assert "yes: these are the rows" in dashboard(own, model, point, documents, options=SMALL)
+
+
+def test_all_numbers_are_of_the_same_tokens_unless_a_sample_was_drawn(model, documents, coder, page):
+    assert "All numbers are of the same 103 tokens." in page
+    few = dashboard(coder, model, resolve(model, SITE), documents, options=replace(SMALL, max_rows=50))
+    assert "are of all 103 tokens; scores, and densities of the random coder, of a uniform sample of 50 of them." in few
 
 
 def test_the_same_arguments_give_the_same_page(model, documents, coder, page):

@@ -14,7 +14,6 @@ from trialplate.figures.style import (
     MARKERS,
     MOST_NAMES,
     PALETTE,
-    SMALL,
     FigureError,
     Picture,
     blank,
@@ -28,13 +27,20 @@ from trialplate.figures.style import (
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 COLUMNS = (
     *("axis", "site", "at", "size", "lost", "lost_low", "lost_high"),
     *("slope", "slope_low", "slope_high", "intercept", "n_seeds", "lacks"),
 )
-AXES = {"budget": ("d_sae", "different tokens trained on (log)", "m"), "d_sae": ("budget", "latents m (log)", "T")}
-"""What size is, what the lines hold fixed, the label of the axis, and the letter of what is held fixed."""
+AXES = {
+    "budget": ("d_sae", "different tokens trained on (log)", "latents"),
+    "d_sae": ("budget", "latents (log)", "tokens"),
+}
+"""What size is, what the lines hold fixed, the label of the axis, and what a line has so many of."""
+_NO_SLOPE = "slope 0: more does not help"
+_TICKS = ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.3, 2.6, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9))
+"""Ticks of a decade, from few to many; of the last, two at least lie within any factor of 1.4."""
 
 
 def scaling_rows(study: Study, axis: str) -> pd.DataFrame:
@@ -56,8 +62,9 @@ def has_sizes(study: Study, axis: str) -> bool:
         return len({cell[axis] for cell in result["cells"] if cell["status"] == "measured"}) > 1
 
 
-def error_scaling(rows: pd.DataFrame, *, subject: str = "") -> Picture:
-    """Lost variance against size at one site, a line for each value of the other size; its slope with the interval in the legend.
+def error_scaling(rows: pd.DataFrame, *, subject: str = "", judged: str = "rows") -> Picture:
+    """Lost variance against size at one site, a line for each value of the other size; its slope with the interval in the legend. `judged`: what the rows
+    are called that it was measured on.
 
     FigureError for fewer than two sizes, several sites, or more lines than are told apart."""
     shown = rows[rows["lost"].notna() & (rows["lost"] > 0)]
@@ -74,9 +81,9 @@ def error_scaling(rows: pd.DataFrame, *, subject: str = "") -> Picture:
         figure = blank(8.6, 4.6, of_subject(f"Variance lost against {what}", subject), _footer(rows, shown))
         axes = figure.add_subplot()
         names = [_line(axes, shown[shown["at"] == one].sort_values("size"), axis, i) for i, one in enumerate(lines)]
-        _axes(axes, shown, axis)
+        level = _axes(axes, shown, axis, judged)
         handles = [axes.get_lines()[i * 2] for i in range(len(lines))]
-        legend_beside(figure, handles, names, "slope [95 % over seeds]")
+        legend_beside(figure, [*handles, level], [*names, _NO_SLOPE], "slope [95 % over seeds]")
     return Picture(figure, rows.reset_index(drop=True))
 
 
@@ -90,15 +97,16 @@ def _line(axes: Axes, own: pd.DataFrame, axis: str, number: int) -> str:
     axes.plot(x, y, color=colour, linestyle="-" if fitted else ":", linewidth=1.3)
     low, high = own["lost_low"].fillna(own["lost"]), own["lost_high"].fillna(own["lost"])
     axes.vlines(own["size"], low, high, color=colour, linewidth=1.6)
-    name = f"{AXES[axis][2]} = {first['at']:,.0f}"
+    name = f"{first['at']:,.0f} {AXES[axis][2]}"
     if not fitted:
         return f"{name}\nnot fitted"
     ends = "" if first["slope_low"] != first["slope_low"] else f" [{first['slope_low']:.3f}, {first['slope_high']:.3f}]"
     return f"{name}\n{first['slope']:.3f}{ends}".replace("-", "−")
 
 
-def _axes(axes: Axes, shown: pd.DataFrame, axis: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator
+def _axes(axes: Axes, shown: pd.DataFrame, axis: str, judged: str) -> Line2D:
+    """Scales, ticks and labels; returns the line of what would be if more did not help."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter
 
     sizes = sorted(shown["size"].unique())
     axes.set_xscale("log")
@@ -107,19 +115,23 @@ def _axes(axes: Axes, shown: pd.DataFrame, axis: str) -> None:
     low = float(shown["lost_low"].fillna(shown["lost"]).clip(lower=1e-9).min())
     high = float(shown["lost_high"].fillna(shown["lost"]).max())
     axes.set_ylim(low / 1.15, high * 1.25)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 8 * low else (1, 2, 5)))
+    axes.yaxis.set_major_locator(FixedLocator(_ticks(*axes.get_ylim())))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
     axes.minorticks_off()
     axes.grid(axis="y")
     axes.margins(x=0.08)
     top = float(shown.loc[shown["size"] == sizes[0], "lost"].max())
-    axes.axhline(top, color=GREY, linewidth=1, linestyle="--", zorder=1)
-    axes.annotate(
-        "slope 0: more does not help", (1, top), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
-        ha="right", va="bottom", fontsize=SMALL, color="#555555",
-    )  # fmt: skip
+    level = axes.axhline(top, color=GREY, linewidth=1, linestyle="--", zorder=1)
     axes.set_xlabel(AXES[axis][1])
-    axes.set_ylabel("variance lost on held-out rows, 1 − EV (log)")
+    axes.set_ylabel(f"variance lost on {judged}, 1 − EV (log)")
+    return level
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Where ticks are: three or more, two where the axis is too short for that."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    tiers = [[tick * 10.0**d for d in decades for tick in tier if low <= tick * 10.0**d <= high] for tier in _TICKS]
+    return next((found for found in tiers if len(found) > 2), tiers[-1])
 
 
 def _footer(rows: pd.DataFrame, shown: pd.DataFrame) -> str:

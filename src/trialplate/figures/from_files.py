@@ -17,11 +17,15 @@ from trialplate.figures import answers, heads, regression
 from trialplate.figures.jobs import ALONE, RUNS, Jobs, Wishes
 from trialplate.figures.measures import file_word
 from trialplate.figures.sources import ReportSource, Sources, Table, find, runs_of
+from trialplate.figures.studies import CURVES
 from trialplate.figures.study_jobs import STUDIES, of_trainings
-from trialplate.figures.style import FigureError, Picture, files_of, refuse_existing
+from trialplate.figures.style import FigureError, Picture, counted, files_of, refuse_existing
 from trialplate.figures.tables import PLOT
 from trialplate.report.model import Report
-from trialplate.report.store import ReportError, load_run, read_report
+from trialplate.report.store import REPORT, ReportError, load_run, read_report
+
+_OF_A_RUN = ("manifest.json", REPORT, CURVES)
+"""Files that only the folder of a run or of a training has."""
 
 
 @dataclass
@@ -70,6 +74,7 @@ def plan(
     paths: Sequence[Path], outdir: Path | None = None, *, metrics: Sequence[str] = (), positions: str | None = None
 ) -> Plan:
     """What `plot` would make. Reads the tables, draws nothing. Raises FigureError, OSError."""
+    _refuse_folders_of_runs(paths)
     found = find(paths)
     wishes = Wishes(tuple(metrics), positions)
     planned = Plan(left_out=[*found.left_out, *_without_layer(found.tables)])
@@ -90,6 +95,19 @@ def plan(
         )
         raise FigureError(f"nothing to draw in {', '.join(map(str, paths))}: {why}")
     return planned
+
+
+def _refuse_folders_of_runs(paths: Sequence[Path]) -> None:
+    """FigureError for a folder with nothing of its own to draw and runs or trainings inside it, that says which to give."""
+    for path in paths:
+        if not path.is_dir() or any(file.suffix in (".csv", ".json", ".ndjson") for file in path.iterdir()):
+            continue
+        inside = sorted({file.parent for name in _OF_A_RUN for file in path.glob(f"*/{name}")})
+        if inside:
+            one = next((run for run in inside if run.name.rpartition("-")[2] in STUDIES), inside[0])
+            raise FigureError(
+                f"{path} is a folder of {counted(len(inside), 'run')} and holds nothing to draw itself; give one of them, such as {one}, or several"
+            )
 
 
 def _without_layer(tables: Sequence[Table]) -> list[str]:

@@ -16,6 +16,7 @@ from trialplate.figures.style import (
     INK,
     MARKERS,
     MOST_NAMES,
+    PALE,
     PALETTE,
     SMALL,
     FigureError,
@@ -37,6 +38,7 @@ COLUMNS = ("line", "target", "status", "l0", "l0_low", "l0_high", "ev", "ev_low"
 RANDOM = "random coder (learned nothing)"
 """The control of a coder, drawn grey and hollow."""
 _LEAST_LOST = 1e-6
+_FAR = 0.8  # share of the width from which a number at the right of its point would leave the axes
 _MOST_VALUES = 4  # more points than this are not told by number
 _EV_TICKS = (-9, -3, -1, 0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 
@@ -58,8 +60,9 @@ def coder_points(study: Study) -> pd.DataFrame:
         )
 
 
-def frontier(points: pd.DataFrame, *, subject: str = "", note: str = "") -> Picture:
-    """Explained variance against L0, a line an architecture; cells that missed their target are hollow, missing ones are named below.
+def frontier(points: pd.DataFrame, *, subject: str = "", note: str = "", judged: str = "rows") -> Picture:
+    """Explained variance against L0, a line an architecture; cells that missed their target are hollow, missing ones are named below. `judged`: what the
+    rows are called that it was measured on.
 
     FigureError where no cell has numbers, and for more architectures than are told apart."""
     shown = points[points["ev"].notna()].sort_values("l0", kind="stable")
@@ -70,7 +73,7 @@ def frontier(points: pd.DataFrame, *, subject: str = "", note: str = "") -> Pict
     lines: list[str] = list(dict.fromkeys(points["line"]))
     if len(lines) > MOST_NAMES:
         raise FigureError(f"{len(lines)} architectures on one axis are not told apart; draw at most {MOST_NAMES}")
-    footer = joined(note, _intervals(shown), _missed(points), "upper left is better")
+    footer = joined(note, _intervals(shown), _missed(points), _asked(points), _better(points))
     with drawing():
         figure = blank(7.4, 4.8, of_subject("Variance explained against active latents", subject), footer)
         axes = figure.add_subplot()
@@ -78,7 +81,7 @@ def frontier(points: pd.DataFrame, *, subject: str = "", note: str = "") -> Pict
         for i, line in enumerate(ordinary):
             _line(axes, shown[shown["line"] == line], line, PALETTE[i], MARKERS[i])
         _line(axes, shown[shown["line"] == RANDOM], RANDOM, GREY, "o", hollow=True)
-        _axes(axes, shown)
+        _axes(axes, shown, judged)
         if len(shown) <= _MOST_VALUES:
             _values(axes, shown)
         _legend(figure, axes, shown)
@@ -106,9 +109,14 @@ def _line(axes: Axes, own: pd.DataFrame, name: str, colour: str, marker: str, *,
 
 
 def _values(axes: Axes, shown: pd.DataFrame) -> None:
-    """The numbers beside their points."""
+    """The numbers beside their points, on the side that has room."""
+    place = axes.transScale + axes.transLimits
     for x, y in zip(shown["l0"], shown["ev"], strict=True):
-        axes.annotate(f"EV {y:.3f}", (x, y), xytext=(11, 0), textcoords="offset points", va="center", fontsize=8)
+        is_far = place.transform((x, y))[0] > _FAR
+        axes.annotate(
+            f"EV {y:.3f}", (x, y), xytext=(-11 if is_far else 11, 0), textcoords="offset points", va="center", fontsize=8,
+            ha="right" if is_far else "left",
+        )  # fmt: skip
 
 
 def _ends(own: pd.DataFrame, name: str) -> list[tuple[float, float]]:
@@ -116,7 +124,7 @@ def _ends(own: pd.DataFrame, name: str) -> list[tuple[float, float]]:
     return list(zip(low, high, strict=True))
 
 
-def _axes(axes: Axes, shown: pd.DataFrame) -> None:
+def _axes(axes: Axes, shown: pd.DataFrame, judged: str) -> None:
     def lost(ev: Any) -> Any:
         return -np.log10(np.maximum(1 - np.asarray(ev, float), _LEAST_LOST))
 
@@ -131,11 +139,13 @@ def _axes(axes: Axes, shown: pd.DataFrame) -> None:
     axes.grid(axis="y")
     axes.axhline(0, color=INK, linewidth=1, linestyle="--", zorder=1)
     least, most = float(shown["l0"].min()), float(shown["l0"].max())
+    targets = sorted(shown["target"].dropna().unique())
+    for target in targets:
+        axes.axvline(target, color=PALE, linewidth=1.2, zorder=0)
     if not plain_log(axes, "x", least, most):
         axes.set_xlim(min(0, least * 0.9), most * 1.4)
     else:
         axes.set_xlim(least * 0.75, most * 1.35)
-        targets = sorted(shown["target"].dropna().unique())
         if targets and least > targets[0] / 1.5 and most < targets[-1] * 1.5:
             axes.set_xticks(targets, [f"{target:g}" for target in targets])
     axes.annotate(
@@ -143,7 +153,7 @@ def _axes(axes: Axes, shown: pd.DataFrame) -> None:
         textcoords="offset points", ha="right", va="bottom", fontsize=SMALL, color=INK,
     )  # fmt: skip
     axes.set_xlabel("L0: active latents a token")
-    axes.set_ylabel("explained variance on held-out rows\n(spaced by the log of what is lost)")
+    axes.set_ylabel(f"explained variance on {judged}\n(spaced by the log of what is lost)")
 
 
 def _legend(figure: Any, axes: Axes, shown: pd.DataFrame) -> None:
@@ -167,6 +177,15 @@ def _missed(points: pd.DataFrame) -> str:
         f"missing: {names}" if names else "",
         "hollow: the L0 of a seed misses its target" if (points["status"] == "unmatched").any() else "",
     )
+
+
+def _asked(points: pd.DataFrame) -> str:
+    return "vertical lines: the targets of L0" if points["target"].notna().any() else ""
+
+
+def _better(points: pd.DataFrame) -> str:
+    """Where to look for what is better: hollow points have another L0 than was asked for, and are not compared."""
+    return "upper left is better" + (" (among filled ones)" if (points["status"] == "unmatched").any() else "")
 
 
 def _numbers(found: Any) -> Sequence[float | None]:

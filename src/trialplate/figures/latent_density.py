@@ -50,8 +50,9 @@ def density_rows(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(COLUMNS[1:], float))
 
 
-def density(rows: pd.DataFrame, *, subject: str = "") -> Picture:
-    """Share of latents by density, the coder's as bars, the random coder's as a line in steps. FigureError without a coder's rows."""
+def density(rows: pd.DataFrame, *, subject: str = "", judged: str = "rows") -> Picture:
+    """Share of latents by density, the coder's as bars, the random coder's as a line in steps. `judged`: what the rows are called that it was counted
+    on. FigureError without a coder's rows."""
     own, other = rows[rows["side"] == CODER], rows[rows["side"] == RANDOM]
     if own.empty:
         raise FigureError(
@@ -59,7 +60,7 @@ def density(rows: pd.DataFrame, *, subject: str = "") -> Picture:
         )
     n, tokens = _latents(own), int(own["n_tokens"].iloc[0])
     footer = joined(
-        f"n = {counted(n, 'latent')}, {counted(tokens, 'held-out row')}",
+        f"n = {counted(n, 'latent')}, {tokens:,} {judged}",
         "density: share of rows on which a latent is not 0",
         f"dead: on none of these rows; rarer than 1 in {tokens:,} is not seen" if tokens else "",
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 COLUMNS = ("group", "what", "value", "low", "high", "n_seeds")
 MOST_GROUPS = 12
 _CONTROL = "(control)"
+_SHARED_AT = 0.7  # the cosine of a shared latent, where a result does not say another
 _NAMES = {
     "trained": "trained coders",
     "random": "random directions (control)",
@@ -41,7 +42,7 @@ _NAMES = {
     "mutual_nearest": "share that are mutually nearest",
     "matched_cosine_all_latents": "cosine, matched, dead latents too",
     "matched_cosine_by_frequency": "cosine, matched, by firing frequency",
-    "shared_fraction": "share with both sides alike",
+    "shared_fraction": "pairs whose encoder and decoder cosines both reach {at:g}",
     "function_correlation": "correlation of activations",
 }
 
@@ -55,8 +56,10 @@ def arm_rows(study: Study) -> pd.DataFrame:
 
 def statistic_rows(study: Study) -> pd.DataFrame:
     """The similarities of `stability.json`, each with the chance level of its own."""
+    at = float((study.config.get("options") or {}).get("shared_at", _SHARED_AT))
     with study.read() as result:
-        return _frame(row for name, one in result["statistics"].items() for row in _rows(_NAMES.get(name, name), one))
+        named_ones = ((_NAMES.get(name, name).format(at=at), one) for name, one in result["statistics"].items())
+        return _frame(row for name, one in named_ones for row in _rows(name, one))
 
 
 def kind_rows(study: Study) -> pd.DataFrame:

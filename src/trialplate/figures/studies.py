@@ -32,14 +32,23 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """The result of one study: the file, its role, the run, what it is of, and where its pictures go unless told otherwise."""
+    """The result of one study: the file, its role, the run, its configuration, the model and site that it is of, the rows that it judged on as pictures
+    name them, and where its pictures go unless told otherwise."""
 
     path: Path
     role: str
     run: str
     result: Mapping[str, Any]
+    config: Mapping[str, Any]
     model: str
+    site: str
+    rows: str
     home: Path
+
+    @property
+    def place(self) -> str:
+        """The model and the site, as far as they are known."""
+        return f"{self.model} {self.site}".strip()
 
     @contextmanager
     def read(self) -> Iterator[Mapping[str, Any]]:
@@ -54,12 +63,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Curves:
-    """What one training wrote down: its lines, and its numbers on rows that it never saw (empty where they are not known)."""
+    """What one training wrote down: its lines, its numbers on rows that it never saw (empty where they are not known), the model and site that it read
+    ("" where it does not say), and the L0 that it was to reach (None where it had no such aim)."""
 
     path: Path
     name: str
     lines: tuple[Mapping[str, Any], ...]
     held_out: Mapping[str, float]
+    place: str
+    l0_target: float | None
     home: Path
 
 
@@ -86,9 +98,17 @@ def read_study(path: Path, home: Path) -> Study:
         raise FigureError(
             f"{path}: wanted the result of a study (schema {SCHEMA}), got schema {found.get('schema')!r}; give the <role>.json of a run folder"
         )
-    subject = found.get("subject") or {}
+    subject, config = found.get("subject") or {}, found.get("config") or {}
     return Study(
-        path, str(found["role"]), str(found.get("run", "")), found["result"], str(subject.get("model", "")), home
+        path,
+        str(found["role"]),
+        str(found.get("run", "")),
+        found["result"],
+        config,
+        str(subject.get("model", "")),
+        _site(subject, subject.get("about_rows"), config.get("rows")),
+        _rows(found["result"], subject),
+        home,
     )
 
 
@@ -104,11 +124,32 @@ def read_curves(path: Path, home: Path) -> Curves:
         )
     beside = path.with_name(TRAINING)
     said = _object(beside, beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    held_out = said.get("held_out")
+    held_out, config, settings = said.get("held_out"), said.get("config") or {}, said.get("settings") or {}
     numbers = (
         {k: float(v) for k, v in held_out.items() if isinstance(v, int | float)} if isinstance(held_out, dict) else {}
     )
-    return Curves(path, path.resolve().parent.name, lines, numbers, home)
+    place = f"{config.get('model') or ''} {_site(config, said.get('about_rows'))}".strip()
+    return Curves(path, path.resolve().parent.name, lines, numbers, place, settings.get("l0_target"), home)
+
+
+def _site(*places: Mapping[str, Any] | None) -> str:
+    """The site that the first of these names, with what it is written to where that is another one; "" where none does."""
+    for one in places:
+        if one and one.get("site_in"):
+            came, goes = str(one["site_in"]), str(one.get("site_out") or one["site_in"])
+            return came if came == goes else f"{came} → {goes}"
+    return ""
+
+
+def _rows(result: Mapping[str, Any], subject: Mapping[str, Any]) -> str:
+    """What may be said of the rows. They are held out where the result says so, and where the study trained the coders itself and names by digest both
+    the rows that it trained on and the other ones that it judged on, at every site."""
+    if "rows_seen_in_training" in result:
+        seen = str(result["rows_seen_in_training"])
+        return "held-out rows" if seen == "no" else f"rows (seen in training: {seen})"
+    parts = list((subject.get("sites") or {"": subject}).values())
+    own = all(one.get("held_out") and one["held_out"] != one.get("rows") for one in parts)
+    return "held-out rows" if own else "rows (seen in training: unknown)"
 
 
 def _object(path: Path, text: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from trialplate.figures.style import (
     joined,
     legend_beside,
     named,
+    of_subject,
     panels,
     plain_log,
     shown_of,
@@ -81,8 +82,8 @@ def curve_rows(curves: Sequence[Curves]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def training_curves(rows: pd.DataFrame) -> Picture:
-    """Four panels; a line a coder, grey and unnamed beyond seven. FigureError where nothing was logged."""
+def training_curves(rows: pd.DataFrame, *, subject: str = "", l0_targets: Sequence[float] = ()) -> Picture:
+    """Four panels; a line a coder, grey and unnamed beyond seven. l0_targets: what L0 was driven to. FigureError where nothing was logged."""
     if rows.empty:
         raise FigureError(
             "the lines of these trainings hold none of loss, ev, l0 and dead_frac; is this a metrics.ndjson?"
@@ -98,10 +99,12 @@ def training_curves(rows: pd.DataFrame) -> Picture:
     )
     title = f"Training of {coders[0]}" if len(coders) == 1 else "Training of coders"
     with drawing():
-        figure = blank(8.4, 5.6 if len(shown) > 2 else 3.6, title, footer)
+        figure = blank(8.4, 5.6 if len(shown) > 2 else 3.6, of_subject(title, subject), footer)
         found = panels(figure, len(shown), 2)
         for i, (axes, name) in enumerate(zip(found, shown, strict=True)):
             _panel(axes, rows[rows["measure"] == name], coders, _PANELS[name])
+            if name == "l0":
+                _targets(axes, l0_targets)
             if name == "loss":
                 values = rows.loc[rows["measure"] == name, "value"]
                 plain_log(axes, "y", float(values.min()), float(values.max()))
@@ -139,11 +142,22 @@ def _panel(axes: Axes, own: pd.DataFrame, coders: Sequence[str], panel: _Panel) 
         axes.set_ylim(min(low, panel.null - 0.02), max(high, panel.null + 0.05))
         axes.axhline(panel.null, color=INK, linewidth=1, linestyle="--", zorder=1)
         axes.annotate(
-            panel.null_name, (1, panel.null), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
+            panel.null_name, (0.99, panel.null), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
             ha="right", va="bottom", fontsize=SMALL,
         ).set_in_layout(False)  # fmt: skip
     elif "log" not in panel.axis:
         axes.set_ylim(0, max(own["value"].max() * 1.15, 1 if "L0" in panel.axis else 0.05))
+
+
+def _targets(axes: Axes, targets: Sequence[float]) -> None:
+    """Lines at what L0 was driven to, named inside the axes."""
+    for target in sorted(set(targets)):
+        axes.axhline(target, color=INK, linewidth=1, linestyle="--", zorder=1)
+        axes.set_ylim(0, max(axes.get_ylim()[1], target * 1.15))
+        axes.annotate(
+            f"target: {target:g}", (0.01, target), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
+            ha="left", va="bottom", fontsize=SMALL,
+        ).set_in_layout(False)  # fmt: skip
 
 
 def _short(value: float) -> str:

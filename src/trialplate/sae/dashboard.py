@@ -92,7 +92,7 @@ def dashboard(
     twin_directions = nearest_cosine(twin.W_dec) if len(twin.W_dec) > 1 else torch.zeros(1)
     page = Page(
         title=f"{coder.config.architecture} coder of {model.label} {point.name}",
-        facts=_facts(coder, model, point, tally, documents),
+        facts=_facts(coder, model, point, tally, documents, rows),
         scores=_scores(*scores),
         densities=(FiringDensity(tally.fired, tally.n_tokens).histogram(), scores[1].firing.histogram()),
         notes=_notes(chosen, tally, scores[0].n_tokens, options),
@@ -157,7 +157,7 @@ def _pass(model: CausalLM, plan: Plan, sinks: Mapping[Point, Sequence[Collector]
 
 
 def _facts(
-    coder: Coder, model: CausalLM, point: Point, tally: Tally, documents: Sequence[Any]
+    coder: Coder, model: CausalLM, point: Point, tally: Tally, documents: Sequence[Any], rows: Source
 ) -> list[tuple[str, str]]:
     c = coder.config
     kind = "transcoder" if c.is_transcoder else "autoencoder"
@@ -171,7 +171,17 @@ def _facts(
         ("size", width),
         ("coder digest", coder_digest(coder)),
         ("measured on", f"{tally.n_tokens:,} tokens of {len(documents):,} documents"),
+        ("seen in training", _seen(coder, rows)),
     ]
+
+
+def _seen(coder: Coder, rows: Source) -> str:
+    """Whether the coder was trained on what the page is of, as far as its own record tells: that names its rows by digest, so other rows, or a part of
+    the same, are not told from texts it never saw."""
+    said = coder.config.about.get("training")
+    if isinstance(said, Mapping) and said.get("rows") == rows.digest:
+        return "yes: these are the rows that it was trained on"
+    return "unknown: these texts may have been trained on"
 
 
 def _scores(ours: CoreScores, other: CoreScores) -> list[Scores]:
@@ -191,11 +201,16 @@ def _scores(ours: CoreScores, other: CoreScores) -> list[Scores]:
 def _notes(chosen: Mapping[int, str], tally: Tally, n_rows: int, options: DashboardOptions) -> list[str]:
     n_mass = sum(why == BY_MASS for why in chosen.values())
     alive = int((tally.fired > 0).sum())
-    sample = "all of them" if n_rows == tally.n_tokens else f"a uniform sample of {n_rows:,} of them"
+    sample = (
+        f"All numbers are of the same {tally.n_tokens:,} tokens."
+        if n_rows == tally.n_tokens
+        else f"Densities and activations of this coder are of all {tally.n_tokens:,} tokens; scores, and densities of the random coder, of a uniform "
+        f"sample of {n_rows:,} of them."
+    )
     return [
         f"Shown are {len(chosen)} of {alive:,} latents that fire: the {n_mass} with the largest firing mass (sum of their activations), and "
         f"{len(chosen) - n_mass} drawn evenly from all others (seed {options.seed}). The first are what the coder uses most, not what is typical of it.",
-        f"Densities and activations are of all {tally.n_tokens:,} tokens; scores, and densities of the random coder, are of {sample}.",
+        sample,
     ]
 
 

@@ -20,7 +20,7 @@ h3 { font-size: .95rem; margin: 1rem 0 .3rem; }
 p { margin: .3rem 0; max-width: 48rem; }
 .soft, figcaption { color: var(--soft); font-size: .88rem; }
 a { color: var(--accent); }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .hint { display: none; } .whole { white-space: nowrap; }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
@@ -38,15 +38,16 @@ details[open] { padding-bottom: .8rem; }
 summary { cursor: pointer; padding: .5rem 0; font-weight: 600; } summary .soft { font-weight: 400; }
 ol.contexts { margin: 0; padding: 0; list-style: none; }
 .contexts li { display: flex; gap: .6rem; border-top: 1px solid #eee; padding: .2rem 0; align-items: baseline; }
-.value { flex: 0 0 4.2rem; text-align: right; font-variant-numeric: tabular-nums; font-size: .85rem; }
+.value { flex: 0 0 6.4rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; font-size: .85rem; }
 .said { font: .88rem/1.7 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap; min-width: 0; }
-.said span { border-radius: 2px; } .said .peak { font-weight: 700; text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px; }
+.said span { border-radius: 2px; } .said .told::after { content: " " attr(title) " "; background: var(--ink); color: #fff; border-radius: 2px; font-weight: 400; }
+ .said .peak { font-weight: 700; text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px; }
 .token { font: .86rem ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap; background: #f0f0f0; border-radius: 2px; padding: 0 .15rem; }
 .s1 { background: #fff4dc; } .s2 { background: #ffebc2; } .s3 { background: #ffe1a6; } .s4 { background: #ffd68a; }
 .s5 { background: #fecb6c; } .s6 { background: #fdbf4d; } .s7 { background: #f9b233; } .s8 { background: #f3a51e; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-@media (max-width: 36rem) { body { padding: .7rem; } th, td { padding: .2rem .4rem; } .value { flex-basis: 3.4rem; } details { padding: 0 .5rem; }
-  .scores th, .scores td { white-space: normal; } .scores td.text { min-width: 7rem; } }
+@media (max-width: 36rem) { body { padding: .7rem; } th, td { padding: .2rem .4rem; } .value { flex-basis: 5.8rem; } details { padding: 0 .5rem; }
+  .hint { display: block; color: var(--soft); font-size: .88rem; } .facts th, .scores th, .scores td { white-space: normal; } .scores td.text { min-width: 6rem; } }
 """
 
 SCRIPT = """
@@ -85,6 +86,11 @@ box.querySelector("input").addEventListener("input", (event) => {
     shown += fits ? 1 : 0;
   });
   count.textContent = wanted ? shown + " latents" : "";
+});
+document.addEventListener("click", (event) => {
+  const token = event.target.closest(".said span");
+  document.querySelectorAll(".told").forEach((other) => { if (other !== token) { other.classList.remove("told"); } });
+  if (token) { token.classList.toggle("told"); }
 });
 const open = () => {
   const target = document.getElementById(location.hash.slice(1));

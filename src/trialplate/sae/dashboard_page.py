@@ -13,7 +13,9 @@ from trialplate.metrics.firing_density import DensityHistogram
 from trialplate.sae.dashboard_look import SCRIPT, SHADES, STYLE, policy
 
 _VISIBLE = str.maketrans({"\n": "↵", "\r": "␍", "\t": "⇥"})
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 440, 230, 44, 46, 12
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 440, 230, 60, 46, 12
+_OPEN = 3  # cards that are open when the page comes up: what a card is should be seen without asking
+_SCROLLS = '<p class="hint">The table is wider than the screen: scroll it sideways →</p>'
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _head(page: Page) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{_text(page.title)}</title><style>{STYLE}</style></head><body>"
     yield f"<h1>{_text(page.title)}</h1>"
-    yield '<div class="wide"><table class="facts"><tbody>'
+    yield '<div><table class="facts"><tbody>'
     for name, value in page.facts:
         yield f'<tr><th scope="row">{_text(name)}</th><td class="text">{_text(value)}</td></tr>'
     yield "</tbody></table></div>"
@@ -98,13 +100,23 @@ def _head(page: Page) -> Iterator[str]:
 
 def _scores(page: Page) -> Iterator[str]:
     yield "<h2>How well it does, beside a coder that learned nothing</h2>"
-    yield '<div class="wide"><table class="scores"><thead><tr><th scope="col">score</th><th scope="col">this coder</th>'
+    yield _SCROLLS
+    yield '<div class="wide" tabindex="0" role="region" aria-label="Scores"><table class="scores"><thead><tr><th scope="col">score</th><th scope="col">this coder</th>'
     yield '<th scope="col">random coder</th><th scope="col" class="text">what it says</th></tr></thead><tbody>'
     for one in page.scores:
-        yield f'<tr><th scope="row">{_text(one.name)}</th><td>{_text(one.coder)}</td><td>{_text(one.random)}</td>'
+        yield f'<tr><th scope="row">{_text(one.name)}</th><td>{_score(one.coder)}</td><td>{_score(one.random)}</td>'
         yield f'<td class="text">{_text(one.meaning)}</td></tr>'
     yield "</tbody></table></div>"
-    yield '<p class="soft">In brackets: 95 % intervals over documents. The random coder has the same description and as many active latents.</p>'
+    yield '<p class="soft">In brackets: 95 % intervals over documents. The random coder is one of the same description, initialised and never trained,'
+    yield " with as many active latents a token as this one.</p>"
+
+
+def _score(text: str) -> str:
+    """A number and its interval, each in one piece: a narrow screen breaks between them only."""
+    number, bracket, ends = text.partition(" [")
+    return f'<span class="whole">{_text(number)}</span>' + (
+        f' <span class="whole">[{_text(ends)}</span>' if bracket else ""
+    )
 
 
 def _density(page: Page) -> Iterator[str]:
@@ -112,7 +124,7 @@ def _density(page: Page) -> Iterator[str]:
     n = int(own.counts.sum()) + own.dead
     yield "<h2>How often latents fire</h2><figure>"
     yield _histogram(own, other)
-    yield f"<figcaption>Bars: the {n:,} latents of this coder. Black line: a random coder of the same L0. Density is the share of tokens on which"
+    yield f"<figcaption>Bars: the {n:,} latents of this coder. Black line: a random coder (never trained) of the same L0. Density is the share of tokens on which"
     yield f" a latent is not 0, on a logarithmic axis; {own.dead:,} never fired.</figcaption></figure>"
 
 
@@ -156,6 +168,10 @@ def _histogram(own: DensityHistogram, other: DensityHistogram) -> str:
     parts.append(
         f'<line class="null" x1="{left:.1f}" x2="{right:.1f}" y1="{y(other.dead / n_other):.1f}" y2="{y(other.dead / n_other):.1f}"/>'
     )
+    middle = (y(0) + _TOP) / 2
+    parts.append(
+        f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">share of latents</text>'
+    )
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
     parts.append(f'<text x="{(left + right) / 2:.1f}" y="{y(0) + 16:.1f}" text-anchor="middle">never</text>')
     for decade in range(math.ceil(low), 1):
@@ -182,7 +198,8 @@ def _table(page: Page) -> Iterator[str]:
     yield '<p class="filter" id="filter" hidden><label>Filter by number or text: <input type="search"></label> <span id="count" role="status"></span></p>'
     yield '<p class="soft" id="columns">mass: share of the summed activations of all latents; nearest: cosine with the closest other latent,'
     yield f" {page.chance_cosine:.2f} for random directions of this shape.</p>"
-    yield '<div class="wide"><table id="latents" aria-describedby="columns"><thead><tr>'
+    yield _SCROLLS
+    yield '<div class="wide" tabindex="0" role="region" aria-label="Latents"><table id="latents" aria-describedby="columns"><thead><tr>'
     yield "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in _COLUMNS) + "</tr></thead><tbody>"
     for one in page.profiles:
         yield f'<tr id="row-{one.latent}">' + "".join(_cells(one)) + "</tr>"
@@ -207,11 +224,12 @@ def _cells(one: Profile) -> Iterator[str]:
 
 def _details(page: Page) -> Iterator[str]:
     yield "<h2>Where they fire</h2>"
-    yield "<p>The darker a token, the stronger the latent on it, from its largest activation down to 0 (values: point at a token). The token that a line is"
+    yield "<p>The darker a token, the stronger the latent on it, from its largest activation down to 0 (values: point at a token, or tap it). The token that a line is"
     yield " about is bold and underlined, its activation at the left. ↵ is a line break.</p>"
-    for one in page.profiles:
+    for number, one in enumerate(page.profiles):
         facts = f"{_percent(one.density)} of tokens, largest {one.most:.3g}; {one.why}"
-        yield f'<details id="latent-{one.latent}" data-latent="{one.latent}"><summary>Latent {one.latent} <span class="soft">{_text(facts)}</span></summary>'
+        state = " open" if number < _OPEN else ""
+        yield f'<details id="latent-{one.latent}"{state} data-latent="{one.latent}"><summary>Latent {one.latent} <span class="soft">{_text(facts)}</span></summary>'
         yield "<h3>Strongest, one a document</h3>"
         yield from _contexts(one.strongest, one.most)
         yield '<h3>Even sample of its firings, by strength <span class="soft">(in brackets: the share of its firings that are weaker)</span></h3>'
