@@ -148,3 +148,22 @@ def test_with_a_model_there_is_more_and_saebench_has_it_too(labelled, tmp_path):
         content = json.loads(file.read_text())
         check(content)
         assert content["eval_type_id"] == kind
+
+
+def test_rows_are_called_held_out_only_where_that_is_known(place, tmp_path):
+    """The defect: the summary of rows of which nothing was known called them held out."""
+    unknown, _ = evaluated(place, tmp_path / "a", rows="other.safetensors")
+    text = (unknown / "summary.md").read_text()
+    assert text.startswith("# A coder on rows that it may have been trained on")
+    assert "seen in training: unknown" in text
+    assert "held-out" not in text.replace("--held-out", "")
+    known, _ = evaluated(place, tmp_path / "b")
+    text = (known / "summary.md").read_text()
+    assert text.startswith("# A coder on rows that it was not trained on")
+    assert "seen in training: no" in text
+    assert "frac_above_1pct, frac_above_10pct: share" in text
+
+
+def test_a_coder_that_is_not_there_says_what_next(tmp_path):
+    done = invoke("sae", "eval", "--checkpoint", tmp_path / "none", "--rows", tmp_path / "x.npy", "--output-dir", tmp_path / "out")  # fmt: skip
+    refused(done, "there is no such file or folder. Give the folder of a coder, as `sae train` names it")

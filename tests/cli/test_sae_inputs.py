@@ -167,7 +167,7 @@ def test_rows_that_are_not_named_are_said_in_one_line(command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--rows", "absent.npy"), "absent.npy"),
+        (("--rows", "absent.npy"), "--rows absent.npy: there is no such file or folder"),
         (("--rows", "rows.txt"), "wanted a folder of `trialplate capture`"),
         (("--model-name", "embedded:neox-tiny"), "no rows are named"),
     ],
@@ -199,3 +199,10 @@ def test_transcoders_stand_at_the_layer_of_the_candidate(site, given, wanted):
     candidate = Coder(CoderConfig("topk", 8, 16, k=2, site_in=site, site_out=site))
     found = at_mlp(RowOptions(**given), candidate)
     assert (found.hook_name, found.hook_name_out) == wanted
+
+
+@pytest.mark.parametrize("read", [whole_numbers, decimal_numbers])
+def test_a_list_that_is_given_and_empty_is_no_wish_for_the_default(read):
+    """The defect: --seeds "$SEEDS" with a variable that was never set trained the default seeds."""
+    with pytest.raises(InputError, match="--it: nothing is in it"):
+        read("--it", [""], (1, 2))

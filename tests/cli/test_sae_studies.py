@@ -235,3 +235,25 @@ def test_the_exit_status_is_that_of_the_worst_command(tmp_path):
     assert done.exit_code == 7
     done = invoke("sae", "external", "--saebench-command", "a && b", "--output-dir", tmp_path, "--no-plot")
     refused(done, "no shell reads this command")
+
+
+def test_a_coder_of_another_model_is_not_handed_to_the_packages(tmp_path):
+    coder = Coder(CoderConfig("topk", d_in=8, d_sae=16, k=2, model="pythia-70m")).requires_grad_(False)
+    saelens.write(coder, tmp_path / "coder")
+    options = ("--checkpoint", tmp_path / "coder", "--model-name", "gpt2-small", "--hook-name", "blocks.0.hook_mlp_out")
+    done = invoke("sae", "external", "--output-dir", tmp_path / "out", "--no-plot", *options)
+    refused(done, "made for the model pythia-70m, and --model-name is gpt2-small")
+
+
+def test_budgets_above_all_rows_are_refused_before_training(place, tmp_path):
+    options = ("--token-budgets", 5000, 9000, "--seeds", 1, 2, 3)
+    done = invoke("sae", "scaling", "--rows", place / "x.safetensors", "--output-dir", tmp_path, "--no-plot", *SMALL, *options)  # fmt: skip
+    refused(done, "the least budget is 5000 unique tokens, and there are 400 to train on")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_that_is_missing_says_why_in_the_headline(place, tmp_path):
+    options = ("--token-budgets", 100, 9000, "--seeds", 1, 2, 3)
+    done = invoke("sae", "scaling", "--rows", place / "x.safetensors", "--output-dir", tmp_path, "--no-plot", *SMALL, *options)  # fmt: skip
+    assert done.exit_code == 0
+    assert "9000 tokens, width 16: 9000 unique tokens were asked for, and there are 400" in done.output

@@ -77,7 +77,7 @@ def test_a_second_site_makes_transcoders(rows, tmp_path):
 def test_a_coder_is_not_trained_over_another(rows, tmp_path):
     trained(rows, tmp_path)
     done = invoke("sae", "train", "--rows", rows / "x.npy", "--output-dir", tmp_path, *SMALL)
-    refused(done, "never trained over another")
+    refused(done, "never trained over another: go on with it (--resume), or choose another folder (--coders)")
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(rows, tmp_path, monkeypatch):
@@ -121,13 +121,21 @@ def test_a_stopped_run_goes_on_to_the_same_bits(rows, tmp_path, monkeypatch):
     ("options", "text"),
     [
         (("--architecture", "gated"), "can be read and judged, not trained"),
-        (("--architecture", "topkk"), "wanted an architecture of"),
+        (
+            ("--architecture", "topkk"),
+            "relu, topk, batchtopk, jumprelu, routed, or gated where a coder is read (is it topk?)",
+        ),
         (("--k", 17), "wanted k between 1 and d_sae"),
         (("--backend", "triton"), "--backend: wanted one of sparse, numba, autograd"),
         (("--order", "mixed"), "--order: wanted shared or own"),
         (("--prefixes", "4", "x"), "--prefixes: wanted whole numbers, got 'x'"),
         (("--held-out", "1"), "share of rows to hold out"),
-        (("--seeds", "1", "1"), "are the same"),
+        (("--seeds", "1", "1"), "--seeds: 1 is there more than once"),
+        (("--seeds", ""), "--seeds: nothing is in it"),
+        (("--k-values", ""), "--k-values: nothing is in it"),
+        (("--l0-target", "0"), "--l0-target: wanted active latents a token, more than 0, got 0"),
+        (("--l0-target", "4"), "--l0-target is what relu and jumprelu are driven to, and topk"),
+        (("--skip",), "--skip is a path of transcoders, from one site to another: give --hook-name-out"),
         (("--lr", "nan"), "a positive finite number"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
@@ -139,3 +147,49 @@ def test_what_cannot_be_trained_is_said_in_one_line(options, text, rows, tmp_pat
         text,
     )
     assert not (tmp_path / "coders").exists()
+
+
+def coder_of(**held_out):
+    known = {"ev": 0.5, "l0": 8.0, "dead_frac": 0.1}
+    return {"name": "relu-m16", "held_out": {**known, **held_out}, "settings": {"l0_target": 8.0}}
+
+
+@pytest.mark.parametrize(
+    ("held_out", "texts"),
+    [
+        ({}, []),
+        ({"l0": 8.7}, []),  # 8.75 % off: within the 10 % that are let pass
+        ({"l0": 10.0}, ["its L0 is 10, +25% of the target 8"]),
+        ({"l0": 6.0}, ["its L0 is 6, -25% of the target 8"]),
+        ({"ev": -0.2}, ["its explained variance is -0.2, so the mean of the rows reconstructs better"]),
+        ({"dead_frac": 1.0, "l0": 0.0, "ev": 0.0}, ["none of its latents ever fires", "its L0 is 0, -100%"]),
+    ],
+    ids=["good", "near", "above", "below", "worse than the mean", "silent"],
+)
+def test_what_the_table_would_hide_is_warned_of(held_out, texts):
+    found = sae_train.warnings_of({"coders": [coder_of(**held_out)]})
+    assert len(found) == len(texts)
+    for line, text in zip(found, texts, strict=True):
+        assert line.startswith("relu-m16: ")
+        assert text in line
+
+
+def test_a_warning_is_on_the_error_stream_and_in_the_summary(rows, tmp_path):
+    """Eight steps are too few to drive relu to 2 latents of 16."""
+    done = invoke("sae", "train", "--rows", rows / "x.npy", "--output-dir", tmp_path, *SMALL, "--architecture", "relu", "--l0-target", 2)  # fmt: skip
+    assert done.exit_code == 0
+    (line,) = [line for line in done.stderr.splitlines() if "of the target 2" in line]
+    assert line.startswith("warning: relu-")
+    (summary,) = tmp_path.glob("*-training/summary.md")
+    assert line in summary.read_text()
+    assert "warning: " not in done.stdout
+
+
+def test_a_summary_begins_with_what_it_is_of(rows, tmp_path):
+    options = ("--hook-name", "L1.resid_post", "--model-name", "pythia-70m")
+    folder = study("sae", "train", "--rows", rows / "x.npy", "--output-dir", tmp_path, *SMALL, *options)
+    title, blank, origin, *_ = (folder / "summary.md").read_text().splitlines()
+    assert (title, blank) == ("# Coders that were trained", "")
+    (digest,) = read_result(folder, "training")["subject"]["coders"].values()
+    assert origin.startswith(f"model pythia-70m; site L1.resid_post; coder {digest[:12]}; command `")
+    assert "sae train --rows" in origin

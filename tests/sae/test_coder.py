@@ -182,3 +182,10 @@ def test_a_transcoder_has_encoder_rows_of_its_own():
     coder = initialise(Coder(config), torch.Generator().manual_seed(3))
     assert not torch.equal(coder.encoder, coder.W_dec)
     torch.testing.assert_close(coder.encoder.norm(dim=1), torch.ones(20))
+
+
+def test_a_description_that_cannot_be_names_what_the_rule_is_about():
+    with pytest.raises(CoderError, match=r"wanted k between 1 and d_sae; got k=17, d_sae=16$"):
+        CoderConfig("topk", d_in=8, d_sae=16, k=17)
+    with pytest.raises(CoderError, match=r"\(is it jumprelu\?\); got architecture='jumprelo'$"):
+        CoderConfig("jumprelo", d_in=8, d_sae=16)

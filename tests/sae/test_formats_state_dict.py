@@ -1,5 +1,7 @@
 """Bare state dicts: what they compute follows from their layout and from what is said beside them, never from a guess."""
 
+import re
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -149,3 +151,13 @@ def test_refused_for_their_tensors(tmp_path):
     both = layout_b(p) | {"k": torch.tensor(4)}
     with pytest.raises(FormatError, match="says k = 3, and its tensors say 4"):
         load_coder(saved(tmp_path / "f.pt", {"model_state_dict": both, "architecture": "topk", "k": K}))
+
+
+@pytest.mark.parametrize("content", [b"e", b"\x80\x02e.", b"no torch file"], ids=["a byte", "torn", "text"])
+def test_damage_is_said_in_words_and_without_a_warning(content, tmp_path, recwarn):
+    """The defect: "not a readable torch file: 101.", under a warning of torch about an option that is always set."""
+    (tmp_path / "sae.pt").write_bytes(content)
+    with pytest.raises(FormatError) as refusal:
+        load_coder(tmp_path / "sae.pt")
+    assert not recwarn.list
+    assert not re.search(r": \d+\.", str(refusal.value))

@@ -147,7 +147,7 @@ def test_other_rows_are_refused(begun):
 
 
 def test_a_begun_run_is_not_begun_again(rows, begun):
-    with pytest.raises(TrainingError, match="resume it, or choose another folder"):
+    with pytest.raises(TrainingError, match=r"go on with it \(--resume\), or choose another folder"):
         train([PLANS["topk"]], *rows, folder=begun)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from trialplate.cli.study_inputs import InputError, split_list
+from trialplate.cli.sae_lists import whole_numbers
+from trialplate.cli.study_inputs import InputError
 
 if TYPE_CHECKING:
     from trialplate.cli.sae_inputs import Opened
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from trialplate.sae.settings import TrainingSettings
 
 Steps = Annotated[int, typer.Option(min=1, help="Steps of training.")]
+_DRIVEN = ("relu", "jumprelu")
+"""Architectures without k: a penalty is moved until their L0 is the target."""
 Order = Annotated[
     str, typer.Option(help="shared: all seeds see the rows in one order; own: each in an order of its own.")
 ]
@@ -51,7 +55,9 @@ class CoderOptions:
 
 
 def description(options: CoderOptions, opened: Opened, like: Coder | None = None, **changes: Any) -> CoderConfig:
-    """The coder that the options name, for these rows; what they leave open is as in the coder `like`, where one is given. CoderError for what cannot be."""
+    """The coder that the options name, for these rows; what they leave open is as in the coder `like`, where one is given.
+
+    CoderError for what cannot be; InputError for --skip without a second site."""
     from trialplate.sae.config import CoderConfig
 
     given = like.config if like is not None else None
@@ -60,6 +66,8 @@ def description(options: CoderOptions, opened: Opened, like: Coder | None = None
     )
     rows, is_transcoder = opened.rows, opened.rows.is_paired
     with_k = architecture in ("topk", "batchtopk", "routed")
+    if options.skip and not is_transcoder:
+        raise InputError("--skip is a path of transcoders, from one site to another: give --hook-name-out")
     known = {
         "architecture": architecture,
         "d_in": rows.d_in,
@@ -69,7 +77,7 @@ def description(options: CoderOptions, opened: Opened, like: Coder | None = None
         "n_experts": options.n_experts if architecture == "routed" else None,
         "centre_input": not is_transcoder,
         "skip": options.skip or bool(given and given.skip and is_transcoder),
-        "prefixes": tuple(_whole("--prefixes", options.prefixes)),
+        "prefixes": whole_numbers("--prefixes", options.prefixes, ()),
         "site_in": opened.site_in,
         "site_out": opened.site_out,
         "model": opened.model_name,
@@ -77,10 +85,29 @@ def description(options: CoderOptions, opened: Opened, like: Coder | None = None
     return CoderConfig(**{**known, **changes})
 
 
-def training(options: CoderOptions, opened: Opened, coder: CoderConfig, **changes: Any) -> TrainingSettings:
-    """How it is trained. InputError for a backend that is none; TrainingError for settings that cannot be."""
+def require_l0_target(options: CoderOptions, architectures: Sequence[str]) -> None:
+    """InputError for an --l0-target that is no number of latents, or that none of these architectures is driven to."""
+    target = options.l0_target
+    if target is None:
+        return
+    if not target > 0:
+        raise InputError(f"--l0-target: wanted active latents a token, more than 0, got {target:g}")
+    if not set(architectures) & set(_DRIVEN):
+        raise InputError(
+            f"--l0-target is what {' and '.join(_DRIVEN)} are driven to, and {', '.join(architectures)} is told by --k; "
+            "leave it out, or train one of them"
+        )
+
+
+def training(
+    options: CoderOptions, opened: Opened, coder: CoderConfig, beside: Sequence[str] = (), **changes: Any
+) -> TrainingSettings:
+    """How it is trained. beside: the architectures that are trained with the same options.
+
+    InputError for a backend that is none, and as `require_l0_target`; TrainingError for settings that cannot be."""
     from trialplate.sae.settings import Backend, TrainingSettings
 
+    require_l0_target(options, list(dict.fromkeys((coder.architecture, *beside))))
     if options.backend is not None and options.backend not in get_args(Backend):
         raise InputError(f"--backend: wanted one of {', '.join(get_args(Backend))}, got {options.backend!r}")
     known: dict[str, Any] = {
@@ -90,7 +117,7 @@ def training(options: CoderOptions, opened: Opened, coder: CoderConfig, **change
         "data_seed": options.data_seed,
         "backend": options.backend,
     }
-    if coder.architecture in ("relu", "jumprelu"):
+    if coder.architecture in _DRIVEN:
         known["l0_target"] = options.l0_target or float(_k(options, opened, None))
     return TrainingSettings(**{**known, **changes})
 
@@ -108,10 +135,3 @@ def _k(options: CoderOptions, opened: Opened, like: Coder | None) -> int:
     if like is not None and like.config.k is not None:
         return like.config.k
     return max(1, opened.rows.d_in // 16)
-
-
-def _whole(option: str, given: list[str] | None) -> list[int]:
-    parts = split_list(given)
-    if wrong := [part for part in parts if not part.isdecimal()]:
-        raise InputError(f"{option}: wanted whole numbers, got {wrong[0]!r}")
-    return [int(part) for part in parts]

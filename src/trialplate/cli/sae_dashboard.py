@@ -24,6 +24,10 @@ def dashboard(
     output: Annotated[
         Path | None, typer.Option(help="The file to write; by default dashboard.html in the folder of the coder.")
     ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "--outdir", help="Folder to write dashboard-CODER.html in, in place of --output."),
+    ] = None,
     probe_manifest: inputs.Manifest = None,
     task_id: inputs.TaskIds = None,
     prompt: inputs.Prompt = None,
@@ -49,10 +53,11 @@ def dashboard(
         from trialplate.sae.latent_export import export_latents
 
         place = sae.the_one(checkpoint)
-        path = output or (place if place.is_dir() else place.parent) / "dashboard.html"
+        path = _path(place, output, output_dir)
         if path.exists() and not force:
             raise inputs.InputError(f"{path} exists and is not overwritten; name another (--output), or give --force")
         (coder,) = sae.read_coders([place], device)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lm, point = _at(coder, where, device)
         given = inputs.TextOptions(
             probe_manifest, inputs.split_list(task_id), prompt, dataset, split, num_docs, where.online
@@ -68,14 +73,20 @@ def dashboard(
             typer.echo(f"written: {files[0].parent}")
 
 
+def _path(place: Path, output: Path | None, folder: Path | None) -> Path:
+    """Where the page goes. InputError for a file and a folder at once."""
+    if output is not None and folder is not None:
+        raise inputs.InputError("--output and --output-dir both say where the page goes; give one of them")
+    home = place if place.is_dir() else place.parent
+    if folder is not None:
+        return folder / f"dashboard-{home.resolve().name}.html"
+    return output or home / "dashboard.html"
+
+
 def _at(coder: Coder, where: sae.ModelOptions, device: str) -> tuple[CausalLM, Point]:
     """The model and the site that the options name, else those that the coder names. InputError where neither does."""
     from trialplate.activations.sites import resolve
 
-    name, site = where.model_name or coder.config.model, where.hook_name or coder.config.site_in
-    if not name or not site:
-        raise inputs.InputError(
-            "this coder does not say which model and site it reads; give --model-name and --hook-name"
-        )
+    name, site = sae.model_and_site(coder, where)
     lm = inputs.load_model(name, device, where.dtype, where.online)
     return lm, resolve(lm, site)

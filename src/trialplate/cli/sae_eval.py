@@ -1,4 +1,4 @@
-"""`trialplate sae eval`: what one coder is worth, on rows that it was not trained on, beside a coder that learned nothing."""
+"""`trialplate sae eval`: what one coder is worth beside a coder that learned nothing, on rows of which it is said whether it was trained on them."""
 
 from __future__ import annotations
 
@@ -126,6 +126,7 @@ def _texts(probe: list[str] | None, cebench: str | None, pairs: Path | None, see
     if pairs is not None and cebench is None:
         raise inputs.InputError("--pairs are for --cebench paper or --cebench released")
     found = []
+    sae.entries("--probe", probe)
     names = [part for one in probe or () for part in ([one] if ":" in one else inputs.split_list([one]))]
     for name in names:
         kind, colon, place = name.partition(":")
@@ -155,6 +156,8 @@ def _model_at(opened: sae.Opened, rows: Source, most: int) -> ModelAt | None:
 
 
 def _headline(result: Mapping[str, Any]) -> Headline:
+    from trialplate.sae.programs.quality import about_rows
+
     core, random = result["core"], result["random"]
     rows = [
         [name, cell(core["estimates"][name]), "" if random is None else cell(random["estimates"].get(name))]
@@ -168,5 +171,8 @@ def _headline(result: Mapping[str, Any]) -> Headline:
         rows.append([f"probe of {name}", cell(arms["coder"]["accuracy"]), cell(arms["random"]["accuracy"])])
     for name, found in ((result["cebench"] or {}).get("measures") or {}).items():
         rows.append([f"CE-Bench {name}", cell(found["score"]), cell(found["baseline"])])
-    title = f"{result['coder']['architecture']} coder on {core['n_tokens']:,} rows; seen in training: {result['rows_seen_in_training']}"
+    title = (
+        f"{result['coder']['architecture']} coder on {core['n_tokens']:,} rows {about_rows(result)} "
+        f"(seen in training: {result['rows_seen_in_training']})"
+    )
     return Headline(title, ("", "coder", "random coder"), rows)

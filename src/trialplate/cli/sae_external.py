@@ -53,6 +53,8 @@ def external(
         given = {"saebench": saebench_command, "cebench": cebench_command}
         replaced = {name: text for name, text in given.items() if text is not None}
         place = sae.the_one(checkpoint) if checkpoint else None
+        if place is not None and model_name:
+            sae.require_model(sae.read_coders([place], run.device)[0].config.model, model_name)
         options = OfficialOptions(
             place,
             model_name,
@@ -91,5 +93,5 @@ def _asked(benchmarks: list[str] | None, checkpoint: Path | None, replaced: set[
 
     if checkpoint is None:
         return ()
-    named = inputs.split_list(benchmarks)
+    named = sae.entries("--benchmarks", benchmarks)
     return tuple(named) or tuple(name for name in BENCHMARKS if name.partition("_")[0] not in replaced)

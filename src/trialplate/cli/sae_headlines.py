@@ -57,8 +57,10 @@ def assigned(result: Result) -> Headline:
 
 def on_frontier(result: Result) -> Headline:
     """A row an architecture and target."""
+    from trialplate.sae.programs.frontier import verdicts
+
     rows = [[f"{one['architecture']} at {one['target']:g}", *_measured(one), one["status"]] for one in result["cells"]]
-    best = [f"at {target}: {name or 'none is better than every other'}" for target, name in result["best"].items()]
+    best = [f"at {target}: {verdict}" for target, verdict in verdicts(result).items()]
     columns = ("coder", "EV", "L0", "similarity", "chance", "above chance", "L0 is")
     return Headline(f"Architectures, L0 within {result['tolerance']:.0%} of the target", columns, rows, best)
 
@@ -72,26 +74,32 @@ def scaled(result: Result) -> Headline:
             lacks = f"lacks {', '.join(one['lacks'][:2])}" if one["lacks"] else "one size only"
             slope = cell(one["fit"]["slope"]) if one["fit"] else lacks
             rows.append([axis, one["site"], f"{other} {one[other]}", slope])
-    missing = (f"{result['n_missing']} coders are missing",) if result["n_missing"] else ()
+    missing = tuple(
+        f"missing: {one['site']}, {one['budget']} tokens, width {one['d_sae']}: {next(iter(one['missing'].values()))}"
+        for one in result["cells"]
+        if one["missing"]
+    )
     return Headline("Slopes of log(1 - EV), over seeds", ("over the log of", "site", "at", "slope"), rows, missing)
 
 
 def controlled(result: Result) -> Headline:
     """A row an arm."""
-    gains = {"random": "gain", "untrained": "gain_over_untrained", "twin": "gain_over_twin"}
+    from trialplate.sae.programs.control import GAINS, concluded
+
     rows = [
         [
             name,
             cell(arm["raw"]),
             cell(arm["chance"]["value"]),
             cell(arm["adjusted"]),
-            cell(result[gains[name]]) if name in gains else "",
+            cell(result[GAINS[name]]) if name in GAINS else "",
         ]
-        for name in ("trained", *gains)
+        for name in ("trained", *GAINS)
         if (arm := result[name]) is not None
     ]
     columns = ("coders", "similarity", "chance", "above chance", "gain of the trained")
-    return Headline(f"Trained against controls: {result['conclusion'].replace('_', ' ')}", columns, rows)
+    conclusion, _, why = concluded(result).partition(": ")
+    return Headline(f"Trained against controls: {conclusion}", columns, rows, (f"{conclusion}: {why}",))
 
 
 def stable(result: Result) -> Headline:
@@ -124,7 +132,10 @@ def shifted(result: Result) -> Headline:
         for name, arm in result["arms"].items()
     ]
     met = "met" if result["floors_met"] else "NOT met"
-    notes = (f"drop beyond that of the activations {cell(result['excess_drop'])}; floors of accuracy {met}",)
+    notes = (
+        f"drop beyond that of the activations {cell(result['excess_drop'])}; floors of accuracy {met}",
+        f"accuracy beyond that of a random coder: source {cell(result['beyond_random_source'])}, target {cell(result['beyond_random_target'])}",
+    )
     columns = ("probe of", "columns", "source", "target", "drop")
     return Headline(f"Shift of texts: {result['shift']['name']}, {result['shift']['question']}", columns, rows, notes)
 

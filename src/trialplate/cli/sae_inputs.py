@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trialplate.cli import study_inputs as inputs
+from trialplate.cli.sae_lists import decimal_numbers as decimal_numbers
+from trialplate.cli.sae_lists import different as different
+from trialplate.cli.sae_lists import entries as entries
+from trialplate.cli.sae_lists import whole_numbers as whole_numbers
+from trialplate.cli.sae_row_files import read_array as read_array
+from trialplate.cli.sae_row_files import rows_of_file
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trialplate.models.causal_lm import CausalLM
     from trialplate.sae.coder import Coder
     from trialplate.sae.source import Source, Subset
@@ -131,7 +135,7 @@ def open_rows(options: RowOptions, run: RunOptions, coder: Coder | None = None) 
     site_in = options.hook_name or (described.site_in if described else "")
     site_out = options.hook_name_out or (described.site_out if described else "") or site_in
     if described is not None and options.model_name is not None:
-        _require_model(described.model, options.model_name)
+        require_model(described.model, options.model_name)
     if options.rows is None:
         name = options.model_name or (described.model if described else "")
         if not name or not site_in:
@@ -142,7 +146,7 @@ def open_rows(options: RowOptions, run: RunOptions, coder: Coder | None = None) 
     if options.rows.is_dir():
         return _of_store(options, site_in, site_out)
     return Opened(
-        _of_file(options.rows), site_in, site_out, options.model_name or (described.model if described else "")
+        rows_of_file(options.rows), site_in, site_out, options.model_name or (described.model if described else "")
     )
 
 
@@ -173,11 +177,16 @@ def the_one(paths: Sequence[Path]) -> Path:
 
 
 def read_coders(paths: Sequence[Path] | None, device: str) -> list[Coder]:
-    """The coders of --checkpoint, in order. InputError for none."""
+    """The coders of --checkpoint, in order. InputError for none, and for a place where nothing is."""
     from trialplate.sae.formats import load_coder
 
     if not paths:
         raise inputs.InputError("no coder is named: give --checkpoint FOLDER")
+    if absent := [path for path in paths if not path.exists()]:
+        raise inputs.InputError(
+            f"--checkpoint {absent[0]}: there is no such file or folder. Give the folder of a coder, as `sae train` names it at its end, "
+            "or train one first"
+        )
     return [load_coder(path, device=device) for path in paths]
 
 
@@ -198,22 +207,6 @@ def names_rows(options: RowOptions) -> bool:
     return options.rows is not None or options.model_name is not None
 
 
-def whole_numbers(option: str, given: Sequence[str] | None, default: Sequence[int]) -> tuple[int, ...]:
-    """The numbers of a list option. InputError for what is no number."""
-    parts = inputs.split_list(given)
-    if wrong := [part for part in parts if not part.isdecimal()]:
-        raise inputs.InputError(f"{option}: wanted whole numbers, got {wrong[0]!r}")
-    return tuple(int(part) for part in parts) or tuple(default)
-
-
-def decimal_numbers(option: str, given: Sequence[str] | None, default: Sequence[float]) -> tuple[float, ...]:
-    """As `whole_numbers`, with fractions."""
-    try:
-        return tuple(float(part) for part in inputs.split_list(given)) or tuple(default)
-    except ValueError as error:
-        raise inputs.InputError(f"{option}: wanted numbers, {error}") from error
-
-
 def command_line(ctx: typer.Context) -> list[str]:
     """The command with the options that were given, as a manifest has it; the same whoever started it."""
     words = ctx.command_path.split()
@@ -230,22 +223,18 @@ def command_line(ctx: typer.Context) -> list[str]:
     return words
 
 
-def read_array(option: str, path: Path) -> np.ndarray:
-    """The array of a .npy file. InputError for what is none; a pickle is not opened."""
-    from zipfile import BadZipFile
-
-    import numpy as np
-
-    try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise inputs.InputError(f"{option} {path} is no array of numpy (.npy): {error}") from error
-    if not isinstance(found, np.ndarray):
-        raise inputs.InputError(f"{option} {path} is an archive of several arrays; give one array (.npy)")
-    return found
+def model_and_site(coder: Coder, where: ModelOptions) -> tuple[str, str]:
+    """The names that the options give, else those that the coder gives. InputError where neither does, and for another model than the coder's."""
+    name, site = where.model_name or coder.config.model, where.hook_name or coder.config.site_in
+    if not name or not site:
+        raise inputs.InputError(
+            "the coder does not say which model and site it reads; give --model-name and --hook-name"
+        )
+    require_model(coder.config.model, name)
+    return name, site
 
 
-def _require_model(meant: str, given: str) -> None:
+def require_model(meant: str, given: str) -> None:
     """InputError where a coder was made for another model than the one that is named."""
     from trialplate.sae.model_names import same_model
 
@@ -288,31 +277,3 @@ def _of_store(options: RowOptions, site_in: str, site_out: str) -> Opened:
     site_in = site_in or store.sites[0]
     model = options.model_name or str(store.manifest["about"].get("model", ""))
     return Opened(from_store(store, site_in, site_out or site_in), site_in, site_out or site_in, model)
-
-
-def _of_file(path: Path) -> Source:
-    """Rows of a file: an array [n, d], or tensors x [n, d], y [n, d_out] and documents [n]."""
-    import torch
-
-    from trialplate.sae.source import from_tensor
-
-    if path.suffix == ".npy":
-        return from_tensor(torch.from_numpy(read_array("--rows", path)), name=path.name)
-    if path.suffix != ".safetensors":
-        raise inputs.InputError(
-            f"--rows {path}: wanted a folder of `trialplate capture`, or a file .npy or .safetensors"
-        )
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
-        raise inputs.InputError(f"--rows {path} cannot be read: {error}") from error
-    if len(found) == 1:
-        return from_tensor(*found.values(), name=path.name)
-    if "x" not in found or set(found) - {"x", "y", "documents"}:
-        raise inputs.InputError(
-            f"--rows {path}: wanted one tensor, or x with y and documents where they are known; got {', '.join(sorted(found))}"
-        )
-    return from_tensor(found["x"], found.get("y"), name=path.name, documents=found.get("documents"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -33,7 +33,7 @@ def study(
     with study_run(run.output_dir, role, command_line(ctx), {**config, "seed": run.seed}) as folder:
         result: dict[str, Any] = plain(work(folder))
         folder.result(result)
-        folder.summary(summary(result))
+        folder.summary(with_origin(summary(result), result["subject"], folder.command))
         if run.plot:
             draw_result(folder)
     show(headline(result))
@@ -41,10 +41,43 @@ def study(
     return result
 
 
+def with_origin(markdown: str, subject: Mapping[str, Any], command: Sequence[str]) -> str:
+    """A summary with a line below its title: model, sites, coders by digest and the command, as far as they are known. Many coders are counted; their digests
+    are in the result."""
+    from shlex import join
+
+    site_in, site_out = (str(subject.get(name) or "") for name in ("site_in", "site_out"))
+    sites = " to ".join(dict.fromkeys(site for site in (site_in, site_out) if site)) or ", ".join(
+        subject.get("sites", ())
+    )
+    coders = _digests(subject.get("coder") or subject.get("coders") or ())
+    known = {
+        "model": subject.get("model"),
+        "site": sites,
+        "coder": coders[0][:12] if len(coders) == 1 else "",
+        "coders, by digest in the result:": len(coders) if len(coders) > 1 else "",
+        "command": f"`{join(command)}`",
+    }
+    title, _, rest = markdown.partition("\n")
+    line = "; ".join(f"{name} {value}" for name, value in known.items() if value)
+    return f"{title}\n\n{line}.\n{rest}"
+
+
+def _digests(found: Any) -> list[str]:
+    """The digests in a subject's entry of coders, which may be nested by condition and seed."""
+    if isinstance(found, Mapping):
+        return [digest for one in found.values() for digest in _digests(one)]
+    return [found] if isinstance(found, str) else []
+
+
 def with_rows(opened: Opened, result: dict[str, Any]) -> dict[str, Any]:
     """The result with what is known of the model that its rows are of."""
     weights = "" if opened.model is None else opened.model.weights_digest
-    result["subject"] = {**result["subject"], "model": opened.model_name, "weights": weights}
+    found = {**result["subject"], "model": opened.model_name, "weights": weights}
+    if "sites" not in found:  # rows of several sites have a subject each
+        found["site_in"] = found.get("site_in") or opened.site_in
+        found["site_out"] = found.get("site_out") or opened.site_out
+    result["subject"] = found
     return result
 
 

@@ -119,12 +119,7 @@ def ood_stress(
         from trialplate.sae.programs.ood_stress import OodOptions, ood_summary, run_ood_stress, shift_features
 
         (coder,) = sae.read_coders([sae.the_one(checkpoint)], run.device)
-        name = model.model_name or coder.config.model
-        site = model.hook_name or coder.config.site_in
-        if not name or not site:
-            raise inputs.InputError(
-                "the coder does not say which model and site it reads; give --model-name and --hook-name"
-            )
+        name, site = sae.model_and_site(coder, model)
         lm = inputs.load_model(name, run.device, model.dtype, model.online)
         point = resolve(lm, site)
         texts = _texts(shift, n_texts, run.seed)

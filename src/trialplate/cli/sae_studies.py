@@ -161,7 +161,7 @@ def frontier(
         options = FrontierOptions(
             base,
             training(coder, opened, base),
-            tuple(inputs.split_list(architectures)) or ("topk", "batchtopk", "jumprelu", "relu"),
+            tuple(sae.entries("--architectures", architectures)) or ("topk", "batchtopk", "jumprelu", "relu"),
             sae.decimal_numbers("--l0-targets", l0_targets, (float(base.k or 1),)),
             sae.whole_numbers("--seeds", seeds, (0, 1, 2)),
             tolerance,
@@ -196,7 +196,7 @@ def scaling(
     with sae.told(), inputs.one_thread(run.device):
         from trialplate.sae.programs.scaling import ScalingOptions, run_scaling, scaling_summary
 
-        opened = sae.open_sites(rows, run, inputs.split_list(hook_layers), site)
+        opened = sae.open_sites(rows, run, sae.entries("--hook-layers", hook_layers), site)
         first = next(iter(opened.values()))
         base = description(coder, first)
         options = ScalingOptions(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from trialplate.sae.training import Trained
     from trialplate.sae.training_log import Progress
 
+MOST_OFF = 0.1
+"""Share of its target by which a coder's L0 may be off before it is said."""
 STOPPED = 130
 """Exit status after Ctrl-C; what was trained up to the last checkpoint goes on with --resume."""
 
@@ -59,6 +61,7 @@ def train(
     Each coder has a folder with cfg.json and sae_weights.safetensors (SAELens), its curves in metrics.ndjson, and what it was trained on in training.json."""
     with sae.told(), inputs.one_thread(run.device):
         from trialplate.cli.sae_coders import order_of
+        from trialplate.sae.programs.results import plain
         from trialplate.sae.training import train as train_all
 
         opened = sae.open_rows(rows, run)
@@ -78,7 +81,10 @@ def train(
                     device=run.device,
                     after=after,
                 )
-            return with_rows(opened, _result(found, split))
+            result = with_rows(opened, plain(_result(found, split)))
+            for line in warnings_of(result):
+                typer.echo(f"warning: {line}", err=True)
+            return result
 
         try:
             study(ctx, run, "training", config, work, _summary, lambda found: _headline(found, place))
@@ -91,10 +97,10 @@ def _plans(
     options: CoderOptions, opened: sae.Opened, lists: tuple[list[str] | None, ...], order: str
 ) -> list[tuple[CoderConfig, TrainingSettings]]:
     """Every architecture at every width, k and seed. One that has no k is trained once for each width and seed, not once a k."""
-    architectures = inputs.split_list(lists[0]) or [options.architecture or "topk"]
+    architectures = sae.entries("--architectures", lists[0]) or [options.architecture or "topk"]
     widths: tuple[int | None, ...] = sae.whole_numbers("--d-sae-values", lists[1], ()) or (None,)
     ks: tuple[int | None, ...] = sae.whole_numbers("--k-values", lists[2], ()) or (None,)
-    seeds = sae.whole_numbers("--seeds", lists[3], (0,))
+    seeds = sae.different("--seeds", sae.whole_numbers("--seeds", lists[3], (0,)))
     plans: list[tuple[CoderConfig, TrainingSettings]] = []
     for name, m, k, seed in product(architectures, widths, ks, seeds):
         with_k = name in ("topk", "batchtopk", "routed")
@@ -103,7 +109,7 @@ def _plans(
         config = description(options, opened, architecture=name, **changes)
         more = {"l0_target": float(k)} if k is not None and not with_k else {}
         data = {"data_seed": seed} if order == "own" else {}
-        plans.append((config, training(options, opened, config, init_seed=seed, **data, **more)))
+        plans.append((config, training(options, opened, config, architectures, init_seed=seed, **data, **more)))
     return plans
 
 
@@ -151,7 +157,29 @@ def _summary(result: Mapping[str, Any]) -> str:
         held = one["held_out"]
         numbers = (held["ev"], held["l0"], held["dead_frac"], held["l0_train"])
         lines.append(f"| {one['name']} | {' | '.join(f'{number:.4g}' for number in numbers)} |")
-    return "\n".join([*lines, "", "On held-out rows; explained variance is about the mean."])
+    warned = warnings_of(result)
+    more = ["", *(f"- warning: {line}" for line in warned)] if warned else []
+    return "\n".join([*lines, "", "On held-out rows; explained variance is about the mean.", *more])
+
+
+def warnings_of(result: Mapping[str, Any]) -> list[str]:
+    """What a look at the table may miss, a line each: coders that explain less than the mean does, of which no latent fires, or whose L0 is more than
+    10 % off the target that they were driven to. All on held-out rows."""
+    found = []
+    for one in result["coders"]:
+        held, target = one["held_out"], one["settings"]["l0_target"]
+        if held["dead_frac"] >= 1:
+            found.append(f"{one['name']}: none of its latents ever fires")
+        if held["ev"] < 0:
+            found.append(
+                f"{one['name']}: its explained variance is {held['ev']:.3g}, so the mean of the rows reconstructs better; train longer, or look at --lr"
+            )
+        if target is not None and abs(held["l0"] / target - 1) > MOST_OFF:
+            off = held["l0"] / target - 1
+            found.append(
+                f"{one['name']}: its L0 is {held['l0']:.3g}, {off:+.0%} of the target {target:g}, so do not compare it at that L0; train longer"
+            )
+    return found
 
 
 def _headline(result: Mapping[str, Any], place: Path) -> Headline:

@@ -112,7 +112,7 @@ def _folder(folder: Path, found: Sources) -> None:
     if (folder / CURVES).is_file():
         found.curves.append(read_curves(folder / CURVES, folder / FIGURES))
     if len(found) == before:
-        names = ", ".join(p.name for p in there[:5]) or "no CSV"
+        names = ", ".join(p.name for p in there[:5]) or "no other file"
         raise FigureError(
             f"{folder} holds no table with rows, no {REPORT}, no result of a study and no {CURVES}, but {names}; tables end in {', '.join(f'_{k}.csv' for k in KINDS)}. "
             "Give a run folder, not the folder of many runs"

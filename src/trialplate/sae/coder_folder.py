@@ -42,7 +42,7 @@ class CoderFolder:
         history: list[Entry] = []
         if self.path.exists() and not resume:
             raise TrainingError(
-                f"{self.path} exists, and a coder is never trained over another: resume it, or choose another folder"
+                f"{self.path} exists, and a coder is never trained over another: go on with it (--resume), or choose another folder (--coders)"
             )
         if (self.path / STATE).exists():
             history = load_state(self.path, learner, self.identity)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,7 @@ from trialplate.sae.errors import CoderError
 
 Architecture = Literal["relu", "topk", "batchtopk", "jumprelu", "gated", "routed"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+TRAINABLE: tuple[str, ...] = tuple(name for name in ARCHITECTURES if name != "gated")
 _WITH_K = ("topk", "batchtopk", "routed")
 
 
@@ -60,43 +62,43 @@ class CoderConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "d_out", self.d_out or self.d_in)
         object.__setattr__(self, "prefixes", tuple(self.prefixes))
-        self._require(self.architecture in ARCHITECTURES, f"an architecture of {', '.join(ARCHITECTURES)}")
-        self._require(min(self.d_in, self.d_sae, self.d_out) >= 1, "positive sizes")
+        self._require(self.architecture in ARCHITECTURES, self._architectures(), "architecture")
+        self._require(min(self.d_in, self.d_sae, self.d_out) >= 1, "positive sizes", "d_in", "d_sae", "d_out")
+        has_k = self.k is not None
         self._require(
-            (self.k is not None) == (self.architecture in _WITH_K), f"k for {', '.join(_WITH_K)}, and only there"
+            has_k == (self.architecture in _WITH_K), f"k for {', '.join(_WITH_K)}, and only there", "architecture", "k"
         )
-        self._require(self.k is None or 1 <= self.k <= self.d_sae, "k between 1 and d_sae")
-        self._require(not self.signed or self.architecture == "topk", "signed for topk only")
+        self._require(self.k is None or 1 <= self.k <= self.d_sae, "k between 1 and d_sae", "k", "d_sae")
+        self._require(not self.signed or self.architecture == "topk", "signed for topk only", "architecture", "signed")
+        has_experts = self.n_experts is not None
         self._require(
-            (self.n_experts is not None) == (self.architecture == "routed"), "n_experts for routed, and only there"
+            has_experts == (self.architecture == "routed"),
+            "n_experts for routed, and only there",
+            "architecture",
+            "n_experts",
         )
         if self.n_experts is not None and self.k is not None:
             fits = self.n_experts >= 1 and self.k <= self.d_sae // self.n_experts
-            self._require(fits, "n_experts slices of at least k latents each")
+            self._require(fits, "n_experts slices of at least k latents each", "n_experts", "k", "d_sae")
         rising = all(low < high for low, high in pairwise((0, *self.prefixes, self.d_sae)))
-        self._require(rising, "prefixes that rise from 1 and stay below d_sae")
+        self._require(rising, "prefixes that rise from 1 and stay below d_sae", "prefixes", "d_sae")
         self._require(
             not self.centre_input or self.d_in == self.d_out,
             "an input of d_out channels where b_dec is subtracted from it",
+            "d_in",
+            "d_out",
+            "centre_input",
         )
 
-    def _require(self, holds: bool, wanted: str) -> None:
+    def _require(self, holds: bool, wanted: str, *names: str) -> None:
+        """CoderError with the entries that the rule is about."""
         if not holds:
-            shown = {
-                name: getattr(self, name)
-                for name in (
-                    "architecture",
-                    "d_in",
-                    "d_out",
-                    "d_sae",
-                    "k",
-                    "signed",
-                    "n_experts",
-                    "prefixes",
-                    "centre_input",
-                )
-            }
-            raise CoderError(f"wanted {wanted}; got {', '.join(f'{name}={value!r}' for name, value in shown.items())}")
+            raise CoderError(f"wanted {wanted}; got {', '.join(f'{name}={getattr(self, name)!r}' for name in names)}")
+
+    def _architectures(self) -> str:
+        near = get_close_matches(str(self.architecture), ARCHITECTURES, n=1)
+        meant = f" (is it {near[0]}?)" if near else ""
+        return f"an architecture of {', '.join(TRAINABLE)}, or gated where a coder is read{meant}"
 
     @property
     def is_transcoder(self) -> bool:

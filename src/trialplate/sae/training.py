@@ -172,8 +172,10 @@ class _Run:
         """What a coder's own file says of how it came to be; everything else is in training.json."""
         scales, settings = self.learner.scales, self.settings
         seeds = {name: getattr(settings, name) for name in ("init_seed", "data_seed", "eval_seed")}
+        driven = {name: getattr(settings, name) for name in ("lr", "l1", "l0", "l0_target")}
         scaled = {"scale_in": scales.input, "scale_out": scales.target}
-        return {"steps": self.learner.t, "batch_size": settings.batch_size, "rows": self.rows.digest, **seeds, **scaled}
+        asked = {"steps": self.learner.t, "batch_size": settings.batch_size, **driven, "rows": self.rows.digest}
+        return {**asked, **seeds, **scaled}
 
     def finish(self) -> Trained:
         """The coder, measured and written."""
@@ -203,7 +205,9 @@ def _require(plans: Sequence[Plan], rows: Source, held_out: Source) -> None:
         raise TrainingError("no coder was asked for; give at least one pair of CoderConfig and TrainingSettings")
     for i, plan in enumerate(plans):
         if plan in plans[:i]:
-            raise TrainingError(f"plans {plans.index(plan)} and {i} are the same; one coder cannot count as two")
+            raise TrainingError(
+                f"plans {plans.index(plan)} and {i} are the same, both {stem(*plan)}; one coder cannot count as two"
+            )
         _require_fit(plan[0], rows)
     if (held_out.d_in, held_out.d_out, held_out.is_paired) != (rows.d_in, rows.d_out, rows.is_paired):
         raise TrainingError(

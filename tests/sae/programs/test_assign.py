@@ -105,6 +105,13 @@ def test_copies_of_a_reference_are_not_stable():
     assert result()["status"] == "none_accepted"
     assert result()["best_lambda"] is None
     assert "(shares a reference)" in assignment_summary(result())
+    assert "matched_cosine of decoders, opposite directions count as the same" in assignment_summary(result())
+
+
+def test_a_column_without_entries_is_left_out():
+    alone = {**result(), "strengths": [{**one, "within_families": None} for one in result()["strengths"]]}
+    assert "| within families |" in assignment_summary(result())
+    assert "| within families |" not in assignment_summary(alone)
 
 
 def test_families_are_the_observations():

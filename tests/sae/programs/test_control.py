@@ -16,8 +16,11 @@ from trialplate.sae.formats.identity import coder_digest
 from trialplate.sae.programs.conditions import Similarity
 from trialplate.sae.programs.control import (
     ControlOptions,
+    check_alike,
+    check_training,
     compare_with_controls,
     conclude,
+    concluded,
     control_summary,
     given_coders,
     run_control,
@@ -26,6 +29,7 @@ from trialplate.sae.programs.results import plain
 from trialplate.sae.training import train
 
 SEEDS = (1, 2, 3, 4)
+SHORT = SETTINGS.with_(steps=3)
 
 
 def options(**more):
@@ -185,3 +189,52 @@ def test_options_that_answer_nothing_are_refused(more):
 def test_options_and_result_are_plain():
     assert plain(options())["coder"]["k"] == 2
     assert plain(result()) == result()
+
+
+def said(**more):
+    known = {"steps": 100, "batch_size": 64, "lr": 1e-3, "rows": "a" * 64, "init_seed": 0, "data_seed": 0}
+    return {**known, **more}
+
+
+def test_coders_that_were_begun_alike_are_not_two_seeds():
+    with pytest.raises(StudyError, match="coders 0 and 2 were both begun with init_seed 0"):
+        check_training([said(), said(init_seed=1), said(data_seed=5)])
+    check_training([said(), said(init_seed=1), said(init_seed=2, data_seed=7)])
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [({"steps": 50}, "steps 100 and 50"), ({"lr": 1e-2}, r"lr 0\.001 and 0\.01"), ({"rows": "b" * 64}, "rows a{12} and b{12}")],
+    ids=["steps", "lr", "rows"],
+)  # fmt: skip
+def test_coders_that_were_trained_otherwise_differ_by_more_than_a_seed(more, text):
+    with pytest.raises(StudyError, match=f"coders 0 and 1 were trained with {text}"):
+        check_training([said(), said(init_seed=1, **more), said(init_seed=2)])
+
+
+def test_of_what_is_not_said_nothing_is_concluded():
+    check_training([{}, {}, said()])
+    check_training([{"steps": 100}, said(init_seed=1), {"init_seed": 2}])
+
+
+def test_what_training_writes_of_seeds_is_read():
+    coders = [train([(TOPK, SHORT)], *rows())[0].coder for _ in range(2)]
+    with pytest.raises(StudyError, match="both begun with init_seed 0"):
+        check_alike(coders)
+    longer = train([(TOPK, SHORT.with_(init_seed=1, steps=4, lr=0.5))], *rows())[0].coder
+    with pytest.raises(StudyError, match=r"steps 3 and 4, lr .* and 0\.5"):
+        check_alike([coders[0], longer])
+
+
+def test_the_control_that_was_not_beaten_is_named():
+    gain = {"value": -0.044, "ci": [-0.1, 0.012]}
+    found = {"conclusion": "no_training_signal", "gain": {"value": 0.3, "ci": [0.2, 0.4]}, "gain_over_untrained": None, "gain_over_twin": gain}  # fmt: skip
+    assert (
+        concluded(found) == "no training signal: coders of a random model are as stable (gain -0.044 [-0.100, 0.012])"
+    )
+    assert "random model may be as stable (gain 0.044" in concluded({**found, "gain_over_twin": {"value": 0.044, "ci": [-0.1, 0.2]}})  # fmt: skip
+    small = {"conclusion": "below_minimum_effect", "minimum_effect": {"adjusted": 0.05, "wanted": 0.1}}
+    assert (
+        concluded(small)
+        == "below the minimum effect: above every control, adjusted stability 0.050, and 0.1 is asked for"
+    )

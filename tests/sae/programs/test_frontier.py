@@ -17,6 +17,7 @@ from trialplate.sae.programs.frontier import (
     frontier_summary,
     rank,
     run_frontier,
+    verdicts,
 )
 from trialplate.sae.programs.results import plain
 
@@ -115,6 +116,23 @@ def test_a_study_says_of_every_cell_what_it_is():
     assert result()["architectures"]["topk"] == {"area": None, "n_targets": 1, "n_matched": 1, "n_missing": 0}
     text = frontier_summary(result())
     assert "| 2 | relu | unmatched |" in text
+    assert "better than every other.\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("best", "order", "statuses", "text"),
+    [
+        ("topk", ["topk", "batchtopk"], {"relu": "unmatched", "jumprelu": "unmatched"}, "topk is better than batchtopk; relu and jumprelu missed their L0"),
+        ("topk", ["topk", "relu", "batchtopk"], {}, "topk is better than relu and batchtopk"),
+        (None, ["topk", "relu"], {"jumprelu": "missing"}, "none of topk and relu is better than every other of them; coders of jumprelu are missing"),
+        (None, ["topk"], {"relu": "unmatched"}, "topk alone reached its L0, so nothing is compared; relu missed its L0"),
+        (None, [], {"relu": "unmatched"}, "none reached its L0"),
+    ],
+)  # fmt: skip
+def test_what_was_not_compared_was_not_beaten(best, order, statuses, text):
+    """The defect: "better than every other" was said where two of four had missed the target."""
+    cells = [{"target": 2.0, "architecture": name, "status": status} for name, status in statuses.items()]
+    assert verdicts({"best": {"2": best}, "order": {"2": order}, "cells": cells}) == {"2": text}
 
 
 def test_a_hole_in_a_study_is_shown(monkeypatch):

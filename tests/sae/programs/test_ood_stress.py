@@ -67,6 +67,9 @@ def test_drops_are_those_of_the_right_and_wrong_texts():
     hits = np.ones(20), np.array([0] * 4 + [1] * 16)
     assert result["drop"] == plain(paired_difference(*hits, clusters=[t.group for t in found.source]))
     assert "0.200" in ood_summary(result)
+    beyond = result["beyond_random_target"]["value"]
+    assert "Accuracy beyond that of a random coder of the same shape and L0: source" in ood_summary(result)
+    assert f"target {beyond:.3f} [" in ood_summary(result)
 
 
 def test_the_baseline_is_measured_on_the_same_texts():

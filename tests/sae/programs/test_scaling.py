@@ -92,8 +92,10 @@ def test_missing_cells_are_reported(monkeypatch):
     # fewer tokens than asked for are not taken for the budget
     assert found["cells"][2]["missing"]["1"] == "5000 unique tokens were asked for, and there are 800"
     text = scaling_summary(found)
+    assert "fewer tokens also means fewer steps" in text
+    assert "Bend: what a quadratic term would be" in text
     assert "not fitted: budget 192 seed 2" in text
-    assert f"| {SITE} | 192 | 8 | missing: seed 2, seed 2: the loss is nan |" in text
+    assert f"| {SITE} | 192 | {found['cells'][0]['steps']} | 8 | missing: seed 2, seed 2: the loss is nan |" in text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ equal the shape says nothing, and the layout of the format decides. That a matri
 from __future__ import annotations
 
 import pickle
+import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -111,16 +113,26 @@ def read_safetensors(path: Path) -> Tensors:
 def read_torch(path: Path) -> Mapping[str, Any]:
     """The mapping that torch.save wrote, tensors and plain data; code in it is refused, not run. FormatError."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of how to load without weights_only, which is never done here
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FormatError(
             f"{path} is a pickle that needs code to load; such files are refused. Convert it to safetensors where you trust it."
         ) from error
     except _DAMAGE as error:
-        raise FormatError(f"{path} is not a readable torch file: {error}. Fetch or write it again.") from error
+        raise FormatError(f"{path} is not a readable torch file{_said(error)}. Fetch or write it again.") from error
     if not isinstance(content, Mapping):
         raise FormatError(f"{path} holds a {type(content).__name__}: wanted a mapping of names to tensors")
     return content
+
+
+def _said(error: Exception) -> str:
+    """What an error says, where it says anything: of some damage the unpickler knows no more than a byte's number."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f": {text}" if re.search(r"[a-z]{3}", text, re.IGNORECASE) else f" ({type(error).__name__})"
 
 
 def flat(content: Mapping[str, Any], where: Path | str) -> Tensors:

@@ -140,11 +140,20 @@ def assignment_summary(result: Mapping[str, Any]) -> str:
     lines = [
         "# Assignment consistency",
         "",
-        f"**{chosen}.** Stability counts between families that have no reference in common.",
+        f"**{chosen}.** Stability counts between families that have no reference in common: {_statistic(result['similarity'])}.",
         "",
-        "| lambda | between families, adjusted | gain | within families | alignment | EV | EV drop | |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    columns = [
+        "lambda",
+        "between families, adjusted",
+        "gain",
+        "within families",
+        "alignment",
+        "EV",
+        "EV drop",
+        "refused because",
+    ]
+    table = []
     for one in result["strengths"]:
         within = "" if one["within_families"] is None else f"{one['within_families']['value']:.3f} (shares a reference)"
         pulled = [shown(one["gain"]), shown(one["ev_drop"])] if one["gain"] else ["", ""]
@@ -158,8 +167,18 @@ def assignment_summary(result: Mapping[str, Any]) -> str:
             pulled[1],
             "; ".join(one["reasons"]),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        table.append(cells)
+    kept = [
+        at for at in range(len(columns)) if any(cells[at] for cells in table)
+    ]  # with one member nothing is within a family
+    for cells in (columns, ["---"] * len(columns), *table):
+        lines.append(f"| {' | '.join(cells[at] for at in kept)} |")
     return "\n".join(lines)
+
+
+def _statistic(similarity: Mapping[str, Any]) -> str:
+    opposite = "opposite directions count as the same" if similarity["absolute"] else "opposite directions differ"
+    return f"{similarity['statistic']} of decoders, {opposite}"
 
 
 def _result(
@@ -188,6 +207,7 @@ def _result(
             "best_lambda": accepted.value,
             "demands": {"ev_floor": options.ev_floor, "max_ev_drop": options.max_ev_drop},
             "families": options.families,
+            "similarity": {"statistic": options.similarity.statistic, "absolute": options.similarity.absolute},
             "strengths": [_record(value, one, strengths.get(value), accepted) for value, one in found.items()],
         }
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,15 @@ from trialplate.sae.source import Source
 
 Conclusion = Literal["training_signal", "below_minimum_effect", "no_training_signal"]
 Split = tuple[Source, Source]
+GAINS = {"random": "gain", "untrained": "gain_over_untrained", "twin": "gain_over_twin"}
+"""Under which name a result holds the gain of the trained coders over each control."""
+_CONTROLS = {
+    "random": "random directions",
+    "untrained": "untrained coders",
+    "twin": "coders of a random model",
+}
+_TRAINING = ("steps", "batch_size", "lr", "l1", "l0", "l0_target", "rows")
+"""What coders say of their training that must be one, beside their seeds."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,8 @@ def run_control(
 
 
 def check_alike(coders: Sequence[Coder]) -> None:
-    """Coders of one study have one description, sites and model included; what is said of their training may differ. StudyError with what does differ."""
+    """Coders of one study have one description, sites and model included, and differ by seed. StudyError with what else does differ, where it is
+    said: coders of other formats say nothing of their training, and whoever names them vouches."""
     first = coders[0].config
     for i, coder in enumerate(coders):
         names = [f.name for f in fields(CoderConfig) if f.name != "about"]
@@ -96,6 +107,25 @@ def check_alike(coders: Sequence[Coder]) -> None:
             shown = ", ".join(f"{name} {getattr(first, name)!r} and {getattr(coder.config, name)!r}" for name in other)
             raise StudyError(
                 f"coders of one study differ by seed alone; coders 0 and {i} have {shown}. Look at others in runs of their own"
+            )
+    check_training([coder.config.about.get("training", {}) for coder in coders])
+
+
+def check_training(said: Sequence[Any]) -> None:
+    """What coders say of their training, in order: one of `steps`, `rows` and the like, and seeds of their own. Only what both of two coders say is
+    compared; {} for one that says nothing. StudyError for an init_seed that is there twice, and for what differs beside seeds."""
+    known = [(i, one) for i, one in enumerate(said) if isinstance(one, Mapping)]
+    for (i, one), (j, other) in combinations(known, 2):
+        if changed := [n for n in _TRAINING if n in one and n in other and one[n] != other[n]]:
+            shown = ", ".join(f"{name} {_brief(one[name])} and {_brief(other[name])}" for name in changed)
+            raise StudyError(
+                f"coders of one study differ by seed alone; coders {i} and {j} were trained with {shown}. "
+                "Look at others in runs of their own"
+            )
+        if "init_seed" in one and one["init_seed"] == other.get("init_seed"):
+            raise StudyError(
+                f"coders {i} and {j} were both begun with init_seed {one['init_seed']}, so what they have in common may be their beginning; "
+                "give coders of different seeds (`sae train --seeds`)"
             )
 
 
@@ -157,23 +187,41 @@ def conclude(minimum: float, adjusted: Estimate, gains: Sequence[Estimate]) -> C
     return "training_signal" if adjusted.value >= minimum else "below_minimum_effect"
 
 
+def concluded(result: Mapping[str, Any]) -> str:
+    """The conclusion in words, with the controls that were not beaten and by how much, or with the effect that was too small."""
+    if result["conclusion"] == "no_training_signal":
+        beyond = {name: result[key] for name, key in GAINS.items() if result[key] is not None}
+        said = [
+            f"{_CONTROLS[name]} {'are' if gain['value'] <= 0 else 'may be'} as stable (gain {shown(gain)})"
+            for name, gain in beyond.items()
+            if gain["ci"][0] <= 0
+        ]
+        return f"no training signal: {'; '.join(said)}"
+    least = result["minimum_effect"]
+    effect = f"above every control, adjusted stability {least['adjusted']:.3f}"
+    if result["conclusion"] == "below_minimum_effect":
+        return f"below the minimum effect: {effect}, and {least['wanted']:g} is asked for"
+    return f"training signal: {effect}"
+
+
 def control_summary(result: Mapping[str, Any]) -> str:
     """The result in Markdown."""
     least = result["minimum_effect"]
     lines = [
         "# Trained coders against controls",
         "",
-        f"Conclusion: **{result['conclusion']}**. {result['architecture']}, {result['shape'][0]} latents of {result['shape'][1]} channels, "
+        f"Conclusion: **{result['conclusion']}**, {concluded(result).partition(': ')[2]}.",
+        "",
+        f"{result['architecture']}, {result['shape'][0]} latents of {result['shape'][1]} channels, "
         f"{len(result['condition']['seeds'])} seeds. Adjusted stability {least['adjusted']:.3f}, at least {least['wanted']:g} is asked for.",
         "",
         "| arm | similarity | chance | adjusted | gain of the trained |",
         "|---|---|---|---|---|",
     ]
-    gains = {"random": "gain", "untrained": "gain_over_untrained", "twin": "gain_over_twin"}
     for name in ARMS:
         arm = result[name]
         if arm is not None:
-            gain = shown(result[gains[name]]) if name in gains else ""
+            gain = shown(result[GAINS[name]]) if name in GAINS else ""
             lines.append(
                 f"| {name} | {shown(arm['raw'])} | {arm['chance']['value']:.3f} | {shown(arm['adjusted'])} | {gain} |"
             )
@@ -187,6 +235,10 @@ def _trained(options: ControlOptions, rows: Split, folder: Path | None, device: 
         seed, reason = next(iter(found.missing.items()))
         raise StudyError(f"{len(found.missing)} of {len(arms)} coders are missing, first that of seed {seed}: {reason}")
     return found
+
+
+def _brief(value: Any) -> str:
+    return value[:12] if isinstance(value, str) else f"{value}"
 
 
 def _arm(found: Stability, seeds: Sequence[int]) -> dict[str, Any]:

@@ -192,11 +192,36 @@ def frontier_summary(result: Mapping[str, Any]) -> str:
             else ["", "", ""]
         )
         lines.append(f"| {cell['target']:g} | {cell['architecture']} | {cell['status']} | {' | '.join(numbers)} |")
-    lines.append("")
-    for target, name in result["best"].items():
-        verdict = f"{name} is better than every other" if name else "none is better than every other"
-        lines.append(f"At L0 {target}: {verdict}, corrected for {len(result['comparisons'])} comparisons.")
+    lines += ["", *(f"At L0 {target}: {verdict}." for target, verdict in verdicts(result).items())]
+    lines.append(f"Comparisons that this is corrected for: {len(result['comparisons'])}.")
     return "\n".join(lines)
+
+
+def verdicts(result: Mapping[str, Any]) -> dict[str, str]:
+    """{target: who is better than whom, and who was not compared}: an architecture that missed its L0, or has a coder missing, was not beaten."""
+    found = {}
+    for target, best in result["best"].items():
+        matched = result["order"][target]
+        apart: dict[str, list[str]] = {"unmatched": [], "missing": []}
+        for cell in result["cells"]:
+            if f"{cell['target']:g}" == target and cell["status"] in apart:
+                apart[cell["status"]].append(cell["architecture"])
+        if best:
+            parts = [f"{best} is better than {_and([name for name in matched if name != best])}"]
+        elif len(matched) > 1:
+            parts = [f"none of {_and(matched)} is better than every other of them"]
+        else:
+            parts = [f"{matched[0]} alone reached its L0, so nothing is compared" if matched else "none reached its L0"]
+        if apart["unmatched"] and matched:
+            whose = "its" if len(apart["unmatched"]) == 1 else "their"
+            parts.append(f"{_and(apart['unmatched'])} missed {whose} L0")
+        parts += [f"coders of {_and(apart['missing'])} are missing"] if apart["missing"] else []
+        found[target] = "; ".join(parts)
+    return found
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def _cell(one: Condition) -> Cell:

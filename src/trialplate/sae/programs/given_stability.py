@@ -6,7 +6,8 @@
     shared_fraction                                    of latents whose encoder and decoder both match at a cosine of 0.7
     function_correlation                               of matched latents' activations on common tokens; chance: partners dealt at random
 
-Coders that were pulled to one reference, or begun with one seed, are not independent: nothing in their files shows it, so whoever names them vouches."""
+Coders that were begun with one seed, or trained in different ways, are refused where their files say so. Coders that were pulled to one reference are
+not independent either: nothing in their files shows it, so whoever names them vouches."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from trialplate.sae.coder import Coder, initialise
 from trialplate.sae.evaluate import CoreScores
 from trialplate.sae.formats import coder_digest
 from trialplate.sae.latents import Latents
-from trialplate.sae.programs.conditions import Similarity, shown, stability_record
+from trialplate.sae.programs.conditions import Similarity, place, shown, stability_record
 from trialplate.sae.programs.control import check_alike, given_coders
 from trialplate.sae.programs.results import plain
 from trialplate.sae.programs.seeds import check_seeds
@@ -71,6 +72,7 @@ def run_stability(options: StabilityOptions, coders: Mapping[str, Coder], rows: 
             "subject": {
                 "coders": {names[i]: coder_digest(coder) for i, coder in measured.items()},
                 "rows": "" if rows is None else rows.digest,
+                **place(first.config),
             },
             "n_coders": len(coders),
             "shape": list(first.W_dec.shape),

@@ -139,6 +139,8 @@ def ood_summary(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"Drop beyond that of the raw activations: {shown(result['excess_drop'])}. Floors of accuracy {met}.",
+        f"Accuracy beyond that of a random coder of the same shape and L0: source {shown(result['beyond_random_source'])}, "
+        f"target {shown(result['beyond_random_target'])}.",
     ]
     return "\n".join(lines)
 

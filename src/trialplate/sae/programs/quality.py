@@ -1,4 +1,4 @@
-"""What one coder is worth: its core numbers on held-out rows, what is left of the model with it in place, what its latents tell of texts. A coder that
+"""What one coder is worth: its core numbers on given rows, what is left of the model with it in place, what its latents tell of texts. A coder that
 learned nothing, of the same shape and L0, is measured beside it in all of them.
 
 Where there is a model, the core numbers and probes are also written in SAEBench's form."""
@@ -64,6 +64,15 @@ class Texts:
     pairs: tuple[ContrastivePair, ...] = ()
 
 
+LEGEND = (
+    "ev: share of variance about the mean that is explained; l0, l1: mean number and sum of active latents; l2_ratio: norm of the reconstruction over "
+    "that of the row; bias: below 1 where reconstructions are too short; alive_frac: share of latents that fire on these rows; frac_above_1pct, "
+    "frac_above_10pct: share that fire on more than 1 and 10 % of them; ce_loss_score, kl_score: 1 where the model loses nothing with the coder in "
+    "place, 0 where it loses as much as with zeros there."
+)
+"""What the names of rows in a summary mean."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Measured:
     coder: Coder
@@ -114,13 +123,21 @@ def run_eval(
     return result
 
 
+def about_rows(result: Mapping[str, Any]) -> str:
+    """What may be said of the rows that a coder was judged on, from `rows_seen_in_training`: "no", or "unknown" where nothing is recorded."""
+    return {"no": "that it was not trained on", "yes": "that it was trained on"}.get(
+        result.get("rows_seen_in_training", "unknown"), "that it may have been trained on"
+    )
+
+
 def eval_summary(result: Mapping[str, Any]) -> str:
     """The result in Markdown."""
     coder, core, random = result["coder"], result["core"], result["random"]
     lines = [
-        "# A coder on held-out rows",
+        f"# A coder on rows {about_rows(result)}",
         "",
-        f"{coder['architecture']}, {coder['d_sae']} latents of {coder['d_in']} channels; {core['n_tokens']:,} rows.",
+        f"{coder['architecture']}, {coder['d_sae']} latents of {coder['d_in']} channels; {core['n_tokens']:,} rows; "
+        f"seen in training: {result.get('rows_seen_in_training', 'unknown')}.",
         "",
         "| | coder | random coder |",
         "|---|---|---|",
@@ -138,7 +155,7 @@ def eval_summary(result: Mapping[str, Any]) -> str:
         lines.append(f"| probe of {name} (channels {arms['raw']}) | {arms['coder']} | {arms['random']} |")
     for name, one in ((result["cebench"] or {}).get("measures") or {}).items():
         lines.append(f"| CE-Bench {name} | {shown(one['score'])} | {shown(one['baseline'])} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", LEGEND])
 
 
 def _measured(coder: Coder, rows: Source, at: ModelAt | None) -> _Measured:

@@ -112,9 +112,15 @@ def run_scaling(
     """The result of `scaling.json`. sites: {name: (rows, held-out rows)}.
 
     `cells` with quality over seeds or the reason why they are missing, `slopes` over "budget" and "d_sae" (see `fits`), `n_cells`, `n_missing`
-    (coders, not cells). A budget that a site does not have is missing there."""
+    (coders, not cells). A budget that a site does not have is missing there; StudyError where no site has any."""
     if not sites:
         raise StudyError("a scaling study wants the rows of at least one site")
+    most = max(rows.n_rows for rows, _ in sites.values())
+    if options.budgets[0] > most:
+        raise StudyError(
+            f"the least budget is {options.budgets[0]} unique tokens, and there are {most} to train on: no cell of the grid can be; "
+            "give smaller budgets, or more rows"
+        )
     cells: list[Cell] = []
     records: list[dict[str, Any]] = []
     subjects: dict[str, Any] = {}
@@ -148,6 +154,8 @@ def scaling_summary(result: Mapping[str, Any]) -> str:
         "# Scaling",
         "",
         "log(1 - EV) on held-out rows against the logarithm of unique tokens and of width; slopes with intervals over seeds.",
+        "Every budget is read equally often, so fewer tokens also means fewer steps: a slope over tokens is that of both.",
+        "Bend: what a quadratic term would be, for three sizes or more; an interval without 0 says that this is no power law over these sizes.",
         "",
         "| over | site | at | slope | bend |",
         "|---|---|---|---|---|",
@@ -157,11 +165,12 @@ def scaling_summary(result: Mapping[str, Any]) -> str:
             fit = one["fit"]
             numbers = [shown(fit["slope"]), shown(fit["bend"]) if fit["bend"] else ""] if fit else [_why_not(one), ""]
             lines.append(f"| {axis} | {one['site']} | {other} {one[other]} | {' | '.join(numbers)} |")
-    lines += ["", "| site | tokens | width | EV | L0 |", "|---|---|---|---|---|"]
+    lines += ["", "| site | tokens | steps | width | EV | L0 |", "|---|---|---|---|---|---|"]
     for cell in result["cells"]:
         measured = cell["status"] == "measured"
         numbers = [shown(cell["ev"]), shown(cell["l0"], 1)] if measured else [_first(cell["missing"]), ""]
-        lines.append(f"| {cell['site']} | {cell['budget']} | {cell['d_sae']} | {' | '.join(numbers)} |")
+        sizes = f"{cell['budget']} | {cell['steps']} | {cell['d_sae']}"
+        lines.append(f"| {cell['site']} | {sizes} | {' | '.join(numbers)} |")
     return "\n".join(lines)
 
 
