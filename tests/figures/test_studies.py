@@ -81,7 +81,7 @@ def test_a_study_without_a_picture_is_named(tmp_path):
 def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(FigureError, match="wanted the result of a study"):
         plan([write_study(tmp_path, "eval", {}, schema="other/1")])
-    (tmp_path / "eval.json").write_text('{"schema": "trialplate-study/1", "result": NaN}')
+    (tmp_path / "eval.json").write_text('{"schema": "trialplate-coder-study/1", "result": NaN}')
     with pytest.raises(FigureError, match="NaN is no number"):
         plan([tmp_path / "eval.json"])
     broken = evaluation()

@@ -151,6 +151,7 @@ def test_a_transcoder_is_put_where_it_writes(model, documents):
     at_out = preservation(model, resolve(model, "L1.mlp_out"), identity(D), documents)
     assert found.ce_zero == at_out.ce_zero
     assert found.ce_sae != found.ce_clean
+    assert found.site_matters
 
 
 # --- what is undefined -----------------------------------------------------------------------------------------------
@@ -162,6 +163,7 @@ def test_no_loss_to_recover_is_not_a_score(documents):
     layer = model.module.gpt_neox.layers[1].mlp.dense_4h_to_h
     layer.weight.zero_(), layer.bias.zero_()
     found = preservation(model, resolve(model, "L1.mlp_out"), random_coder("topk", D, 64), documents)
+    assert not found.site_matters
     with pytest.raises(
         ValueError,
         match=r"ce_loss_score is undefined: with zeros at the site the loss is (\S+) nats a token, without \1,",

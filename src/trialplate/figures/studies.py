@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from trialplate.figures.style import FigureError
 
-SCHEMA = "trialplate-study/1"
+SCHEMA = "trialplate-coder-study/1"
 CURVES = "metrics.ndjson"
 """One line of JSON a logging step of a training, in the coder's folder."""
 TRAINING = "training.json"

@@ -42,6 +42,11 @@ class Preserved:
         """Scored tokens."""
         return int(self.tokens.sum())
 
+    @property
+    def site_matters(self) -> bool:
+        """Whether zeros at the site raise the loss and change predictions: otherwise neither score is defined."""
+        return bool(self.nats[:, 2].sum() > self.nats[:, 0].sum() and self.kl[:, 2].sum() > 0)
+
     @cached_property
     def ce_clean(self) -> Estimate:
         """Nats a token of the model as it is."""

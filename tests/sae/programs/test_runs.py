@@ -34,7 +34,7 @@ def test_a_run_appears_whole_and_is_read_back(tmp_path):
         assert list(tmp_path.glob("[!.]*")) == []  # nothing to see yet
     found = read_result(run.final, "phase4a")
     assert found == read_result(run.final / "phase4a.json", "phase4a")
-    assert found["schema"] == "trialplate-study/1"
+    assert found["schema"] == "trialplate-coder-study/1"
     assert found["run"] == run.final.name
     assert found["subject"] == {"coders": ["ab12"]}
     assert found["config"] == {"seeds": [1, 2]}
@@ -148,7 +148,7 @@ def rewritten(folder, name, change):
         (lambda c: c["result"]["gain"].update(value=0.9), "sha256 differs"),
         (lambda c: c["result"]["gain"].update(value=math.nan), "NaN is no number"),
         (lambda c: c["result"]["gain"].update(value=-math.inf), "-Infinity is no number"),
-        (lambda c: c.update(schema="trialplate-study/2"), "wanted schema trialplate-study/1, got 'trialplate-study/2'"),
+        (lambda c: c.update(schema="trialplate-coder-study/2"), "wanted schema trialplate-coder-study/1, got 'trialplate-coder-study/2'"),
         (lambda c: c.update(role="frontier"), "wanted the role phase4a, got 'frontier'"),
         (lambda c: c.update(subject={}), "its subject is empty"),
         (lambda c: c.update(note="x"), "unknown keys: note"),
@@ -189,7 +189,7 @@ def test_a_result_that_contradicts_itself_is_refused_though_its_hash_fits(tmp_pa
         (lambda m: m["files"].update({"config.json": "abc"}), "wanted an object with bytes, sha256, got str"),
         (lambda m: m.update(status="running"), "ended as 'running'"),
         (lambda m: m.update(finished="20000101T000000.000Z"), "ended before it began"),
-        (lambda m: m.update(schema="trialplate-study/1"), "wanted schema trialplate-study-manifest/1"),
+        (lambda m: m.update(schema="trialplate-coder-study/1"), "wanted schema trialplate-coder-manifest/1"),
         (lambda m: m.pop("code_sha256"), "unknown keys: code_sha256"),
         (lambda m: m.update(config_hash="0" * 64), "disagree about the config_hash"),
     ],

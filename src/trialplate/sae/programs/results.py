@@ -1,6 +1,6 @@
 """Result files of studies: what they hold, how their configuration is hashed, and a reader that believes nothing it can check.
 
-    {"schema": "trialplate-study/1", "role", "run", "created", "subject": {digests of coders, rows, model}, "config", "config_hash", "result": {...}}
+    {"schema": "trialplate-coder-study/1", "role", "run", "created", "subject": {digests of coders, rows, model}, "config", "config_hash", "result": {...}}
 
 A result is named after its role (`phase4a.json`) and lies beside `manifest.json`, which has the sha256 of every file of the run. Estimates are
 {"value", "n", "stderr", "ci", "level", "method"}. There is no NaN and no infinity in any of these files."""
@@ -19,8 +19,8 @@ import numpy as np
 
 from trialplate.sae.errors import StudyError
 
-SCHEMA = "trialplate-study/1"
-MANIFEST_SCHEMA = "trialplate-study-manifest/1"
+SCHEMA = "trialplate-coder-study/1"
+MANIFEST_SCHEMA = "trialplate-coder-manifest/1"
 MANIFEST = "manifest.json"
 ROLES: Mapping[str, str] = {
     "phase4a": "stability of trained coders against random and untrained ones",
