@@ -1,6 +1,6 @@
 """Programs that answer a question about coders, small: a shift of the texts, transcoders, a known circuit; and, slow, the studies over grids.
 
-Budget: 8 CPU seconds; the slow ones take minutes.
+Budget: 10 CPU seconds; the slow ones take minutes.
 """
 
 import pytest
@@ -61,7 +61,7 @@ def test_transcoders(subject, model, rows_at, record, at_half):
 
     site_in, site_out = f"L{at_half}.mlp_in", f"L{at_half}.mlp_out"
     rows, held_out = rows_at(site_in, site_out)
-    config, settings = plan("topk", 0, rows.d_in, site_in, subject.name, steps=120)
+    config, settings = plan("topk", 0, rows.d_in, site_in, subject.name, steps=80)
     config = config.with_(d_sae=128, site_out=site_out, d_out=rows.d_out, centre_input=False)
     found = run_transcoder_stress(TranscoderOptions(((config, settings),), SEEDS), rows, held_out)
     (one,) = found["conditions"]
