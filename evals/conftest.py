@@ -1,6 +1,6 @@
 """What all evals share: `measure` turns per-item values into a measurement with n, standard error, interval, null and samples.
 
-The default tier costs three to four minutes of one core; every file says its own budget.
+The default tier costs about three minutes of one core; every file says its own budget.
 """
 
 import pytest
