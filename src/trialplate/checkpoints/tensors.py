@@ -37,7 +37,7 @@ DTYPE_NAMES: dict[torch.dtype, str] = {
     torch.bool: "BOOL",
 }
 # What the restricted unpickler raises on bytes that are no pickle, or a torn one.
-_DAMAGE = (
+DAMAGE = (
     RuntimeError,
     EOFError,
     OSError,
@@ -98,7 +98,7 @@ def load_torch_file(file: Path, *, meta: bool = False) -> Mapping[str, torch.Ten
         raise CheckpointError(
             f"{file} is a pickle that needs code to load{_unsafe_names(file)}; such files are refused. Convert it to safetensors where you trust it."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise CheckpointError(
             f"{file} ({file.stat().st_size} bytes) is not a readable torch file: {error}. Fetch or write it again."
         ) from error

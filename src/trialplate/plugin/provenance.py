@@ -18,6 +18,7 @@ import trialplate
 from trialplate.plugin import devices, filters, options
 from trialplate.report.model import Code, Environment, Setting
 from trialplate.report.plain import printable
+from trialplate.report.source_digest import package_digest, tree_digest
 
 VARIABLES = (
     "CI", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "PYTHONHASHSEED",
@@ -35,28 +36,12 @@ def code(config: pytest.Config) -> Code:
     commit, dirty, diff = _git(config.rootpath)
     return Code(
         trialplate=trialplate.__version__,
-        trialplate_sha256=_package_digest(),
+        trialplate_sha256=package_digest(),
         evals_sha256=tree_digest(evals) if evals else None,
         commit=commit,
         dirty=dirty,
         diff_sha256=diff,
     )
-
-
-def tree_digest(folders: list[Path]) -> str:
-    """SHA-256 over relative names and contents of the Python and TOML files of some folders."""
-    total = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".toml") and p.is_file()):
-            total.update(
-                os.fsencode(path.relative_to(folder).as_posix()) + b"\0" + hashlib.sha256(path.read_bytes()).digest()
-            )
-    return total.hexdigest()
-
-
-@cache  # what this process imported, whatever the files say later
-def _package_digest() -> str:
-    return tree_digest([Path(trialplate.__file__).parent])
 
 
 @cache

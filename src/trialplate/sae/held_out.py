@@ -11,9 +11,9 @@ from torch import Tensor
 
 from trialplate.metrics.reconstruction import ReconstructionSums
 from trialplate.sae.coder import Coder
+from trialplate.sae.evaluate import EV_DEFINITION
 from trialplate.sae.source import Source
 
-EV_DEFINITION = "about_mean"
 _AT_ONCE = 4096
 
 

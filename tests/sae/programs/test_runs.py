@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from trialplate.metrics.estimate import Estimate
+from trialplate.report.source_digest import package_digest
 from trialplate.sae.config import CoderConfig
 from trialplate.sae.errors import StudyError
 from trialplate.sae.programs import runs
@@ -52,7 +53,7 @@ def test_the_manifest_has_commands_return_codes_logs_times_and_hashes(tmp_path):
         ("train / seed 1", 0, "logs/01-train-seed-1.log", 1.5),
         ("train / seed 2", 0, "logs/02-train-seed-2.log", 1.5),
     ]
-    assert manifest["code_sha256"] == runs.code_digest()
+    assert manifest["code_sha256"] == package_digest()
     assert (folder / "logs/01-train-seed-1.log").read_text() == "what it said\n"
     assert set(manifest["files"]) == {
         "phase4a.json", "config.json", "summary.md", "logs/01-train-seed-1.log", "logs/02-train-seed-2.log"

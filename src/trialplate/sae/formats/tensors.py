@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import struct
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
@@ -21,23 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trialplate.checkpoints.errors import CheckpointError
-from trialplate.checkpoints.tensors import open_safetensors
+from trialplate.checkpoints.tensors import DAMAGE, open_safetensors
 from trialplate.sae.errors import FormatError
 
 Stored = Literal["latents first", "channels first"]
-# What the restricted unpickler raises on bytes that are no pickle, or a torn one.
-_DAMAGE = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    struct.error,
-)
 
 
 class Tensors:
@@ -122,7 +108,7 @@ def read_torch(path: Path) -> Mapping[str, Any]:
         raise FormatError(
             f"{path} is a pickle that needs code to load; such files are refused. Convert it to safetensors where you trust it."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise FormatError(f"{path} is not a readable torch file{_said(error)}. Fetch or write it again.") from error
     if not isinstance(content, Mapping):
         raise FormatError(f"{path} holds a {type(content).__name__}: wanted a mapping of names to tensors")

@@ -6,7 +6,6 @@ logs/           what each step printed              ...             whatever els
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -15,13 +14,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import trialplate
 from trialplate.activations.artifacts import environment
 from trialplate.report.files import sync_folder
+from trialplate.report.source_digest import package_digest
 from trialplate.sae.errors import StudyError
 from trialplate.sae.programs.results import (
     MANIFEST,
@@ -114,7 +112,7 @@ class StudyRun:
             "status": status,
             "command": self.command,
             "config_hash": self.config_hash,
-            "code_sha256": code_digest(),
+            "code_sha256": package_digest(),
             "started": _stamp(self.started),
             "finished": _stamp(ended),
             "seconds": (ended - self.started).total_seconds(),
@@ -157,25 +155,16 @@ def study_run(root: Path, role: str, command: Sequence[str], config: Any) -> Ite
         ) from error
     try:
         run = StudyRun(partial, final, role, command, config)
+        manifest = None
         try:
             yield run
             manifest = run.close("finished")
-        except BaseException:
-            if not run.is_empty:
+        finally:
+            if manifest is None and not run.is_empty:
                 _publish(run, run.close("failed"), final.with_name(f"{final.name}-failed"))
-            raise
         _publish(run, manifest, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-@cache  # what this process imported, whatever the files say later
-def code_digest() -> str:
-    """sha256 (hex) over names and contents of the sources of this package: which code a result came from."""
-    total, home = hashlib.sha256(), Path(trialplate.__file__).parent
-    for path in sorted(home.rglob("*.py")):
-        total.update(path.relative_to(home).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
 
 
 def _publish(run: StudyRun, manifest: Mapping[str, Any], place: Path) -> None:
